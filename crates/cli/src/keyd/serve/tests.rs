@@ -1,0 +1,163 @@
+//! The connection with a provider that takes its time.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use pgpci_core::key::{Context, KeyId, Purpose};
+use pgpci_core::wire::Op;
+use pgpci_kms::{Answer, DataKeyBytes, Provider};
+use tokio::sync::Semaphore;
+
+use super::*;
+
+/// Answers when it is let; its wrapped keys are `kek` bytes long.
+#[derive(Clone, Default)]
+struct Slow(Arc<Gate>);
+
+struct Gate {
+    open: Semaphore,
+    inside: AtomicUsize,
+}
+
+impl Default for Gate {
+    fn default() -> Gate {
+        let open = Semaphore::new(0);
+        let inside = AtomicUsize::new(0);
+        Gate { open, inside }
+    }
+}
+
+impl Provider for Slow {
+    fn name(&self) -> &'static str {
+        "slow"
+    }
+
+    fn generate<'a>(&'a self, kek: &'a str, _: &'a Context) -> Answer<'a, (DataKeyBytes, Vec<u8>)> {
+        Box::pin(async move {
+            self.0.inside.fetch_add(1, SeqCst);
+            self.0.open.acquire().await.expect("never closed").forget();
+            let wrapped = vec![0; kek.parse().expect("a number")];
+            Ok((DataKeyBytes::new([1; 32]), wrapped))
+        })
+    }
+
+    fn unwrap<'a>(&'a self, _: &'a str, _: &'a Context, _: &'a [u8]) -> Answer<'a, DataKeyBytes> {
+        Box::pin(async { panic!("a defect in a provider") })
+    }
+}
+
+struct Broker {
+    socket: UnixStream,
+    decoder: Decoder,
+}
+
+impl Broker {
+    async fn send(&mut self, id: u64, op: Op) {
+        let mut frame = Vec::new();
+        encode(&Request { id, op }, &mut frame).expect("a frame");
+        self.socket.write_all(&frame).await.expect("sent");
+    }
+
+    async fn receive(&mut self) -> Response {
+        loop {
+            if let Some(response) = self.decoder.next::<Response>().expect("a frame") {
+                return response;
+            }
+            let mut bytes = [0; 1000];
+            let len = self.socket.read(&mut bytes).await.expect("an answer");
+            assert_ne!(len, 0);
+            self.decoder.push(&bytes[..len]);
+        }
+    }
+}
+
+fn context() -> Context {
+    Context {
+        installation: [0; 16],
+        vault: 0,
+        key_id: KeyId(0),
+        purpose: Purpose::Data,
+    }
+}
+
+fn generate(wrapped_len: usize) -> Op {
+    Op::Generate {
+        provider: "slow".to_string(),
+        kek: wrapped_len.to_string(),
+        context: context(),
+    }
+}
+
+fn start() -> (Broker, Slow, tokio::task::JoinHandle<Result<(), Fatal>>) {
+    let (socket, theirs) = UnixStream::pair().expect("a socket pair");
+    let slow = Slow::default();
+    let mut providers = Providers::default();
+    providers.register(Box::new(slow.clone()));
+    let serving = tokio::spawn(serve(theirs, providers));
+    let decoder = Decoder::default();
+    (Broker { socket, decoder }, slow, serving)
+}
+
+#[tokio::test]
+async fn a_slow_request_holds_up_no_other() {
+    let (mut broker, slow, _serving) = start();
+    broker.send(1, generate(100)).await;
+    broker.send(2, Op::Ping).await;
+    assert_eq!(broker.receive().await.id, 2);
+    slow.0.open.add_permits(1);
+    assert_eq!(broker.receive().await.id, 1);
+}
+
+#[tokio::test]
+async fn no_more_than_the_bound_is_worked_on_and_none_is_lost() {
+    let (mut broker, slow, _serving) = start();
+    for id in 0..200 {
+        broker.send(id, generate(100)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(slow.0.inside.load(SeqCst), MAX_CONCURRENT);
+    slow.0.open.add_permits(200);
+    let mut ids = Vec::new();
+    for _ in 0..200 {
+        ids.push(broker.receive().await.id);
+    }
+    ids.sort_unstable();
+    assert!(ids.into_iter().eq(0..200));
+}
+
+#[tokio::test]
+async fn a_closed_socket_ends_it_though_requests_are_open() {
+    let (mut broker, _slow, serving) = start();
+    broker.send(1, generate(100)).await;
+    drop(broker);
+    assert!(matches!(serving.await, Ok(Ok(()))));
+}
+
+#[tokio::test]
+async fn an_answer_too_long_for_a_frame_is_a_failure() {
+    let (mut broker, slow, _serving) = start();
+    slow.0.open.add_permits(1);
+    broker.send(7, generate(70_000)).await;
+    let response = broker.receive().await;
+    assert_eq!(response.id, 7);
+    assert!(matches!(
+        response.result,
+        Err(Failure {
+            kind: FailureKind::Invalid,
+            ..
+        })
+    ));
+}
+
+#[tokio::test]
+async fn a_defect_in_a_provider_ends_it() {
+    let (mut broker, _slow, serving) = start();
+    let op = Op::Unwrap {
+        provider: "slow".to_string(),
+        kek: String::new(),
+        context: context(),
+        wrapped: Vec::new(),
+    };
+    broker.send(1, op).await;
+    assert!(matches!(serving.await, Ok(Err(Fatal::Internal))));
+}

@@ -1,0 +1,17 @@
+#![forbid(unsafe_code)]
+//! The parts of pgpci that know neither PostgreSQL nor a clock nor I/O: card numbers, their sealed
+//! form, keys, and the messages to the key helper.
+//!
+//! A reading order: [`pan`] (a clear number), [`brand`] (what of it may be shown), [`seal`] (the
+//! stored value), [`key`] and [`xaes`] (what seals it), [`wire`] (how keys arrive).
+
+pub mod access;
+pub mod brand;
+mod cmac;
+pub mod error;
+pub mod key;
+pub mod pan;
+pub mod seal;
+pub mod secret;
+pub mod wire;
+pub mod xaes;

@@ -1,0 +1,25 @@
+//! The stored card number: what of it may be shown, its equality hash, and the sealed digits.
+//!
+//! ```text
+//!  0  version, 1          10  key id, big-endian
+//!  1  flags               18  equality hash (16 bytes), only if searchable
+//!  2  number of digits     +  nonce (24), ciphertext (8), tag (16), unless a comparand
+//!  3  shown: first<<4|last
+//!  4  shown digits, BCD, first and last ones side by side, zeros after (6 bytes)
+//! ```
+//! 82 bytes, or 66 without the equality hash: every number seals to the same length. Everything
+//! before the nonce is authenticated together with the ciphertext, so nothing of it can be changed
+//! or moved to another row's digits.
+
+mod cipher;
+mod order;
+mod stored;
+mod text;
+
+pub use cipher::{comparand, open, seal, seal_hashed};
+pub use order::{cmp_equality, hash_equality};
+pub use stored::{MAX_SEALED, MAX_SHOWN, Pan, PanBuf};
+pub use text::{SEALED_PREFIX, is_sealed_text};
+
+#[cfg(test)]
+mod tests;

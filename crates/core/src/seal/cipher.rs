@@ -1,0 +1,110 @@
+//! Sealing and opening.
+
+use super::stored::{CIPHERTEXT_LEN, HEADER_LEN, Pan, PanBuf, SEARCHABLE_PREFIX, bcd, fits};
+use crate::brand::Truncation;
+use crate::error::Error;
+use crate::key::{DataKey, EqualityKey, KeyId};
+use crate::pan::ClearPan;
+use crate::xaes::{NONCE_LEN, TAG_LEN};
+use zeroize::Zeroize;
+
+/// Keeps what is authenticated here apart from anything else a data key might ever authenticate.
+/// 30 bytes fill the associated data of a searchable value up to 64, which GHASH takes in one step.
+const DOMAIN: &[u8; 30] = b"pgpci sealed card number, v. 1";
+
+/// Seals a number. `nonce` must be random, never used before with this key; `equality` is `None`
+/// in an unsearchable vault.
+pub fn seal(
+    key: &mut DataKey,
+    equality: Option<&EqualityKey>,
+    pan: &ClearPan,
+    shown: Truncation,
+    nonce: &[u8; NONCE_LEN],
+) -> Result<PanBuf, Error> {
+    seal_hashed(key, equality.map(|it| it.hash(pan)), pan, shown, nonce)
+}
+
+/// [`seal`] where the equality hash is at hand already.
+pub fn seal_hashed(
+    key: &mut DataKey,
+    hash: Option<[u8; 16]>,
+    pan: &ClearPan,
+    shown: Truncation,
+    nonce: &[u8; NONCE_LEN],
+) -> Result<PanBuf, Error> {
+    if !fits(shown, pan.len()) {
+        return Err(Error::Truncation);
+    }
+    let mut sealed = PanBuf::with_prefix(key.id(), hash, pan, shown);
+    let prefix = if hash.is_some() {
+        SEARCHABLE_PREFIX
+    } else {
+        HEADER_LEN
+    };
+    let mut digits = pan.packed().to_be_bytes();
+    let aad = AssociatedData::new(&sealed.bytes[..prefix]);
+    let tag = key.xaes.seal_in_place(nonce, aad.as_bytes(), &mut digits);
+    let body = &mut sealed.bytes[prefix..];
+    body[..NONCE_LEN].copy_from_slice(nonce);
+    body[NONCE_LEN..][..CIPHERTEXT_LEN].copy_from_slice(&digits);
+    body[NONCE_LEN + CIPHERTEXT_LEN..][..TAG_LEN].copy_from_slice(&tag);
+    Ok(sealed)
+}
+
+/// A value to compare stored ones with, for somebody who may search but not store: it has the
+/// equality hash, shows nothing and cannot be opened.
+pub fn comparand(equality: &EqualityKey, pan: &ClearPan) -> PanBuf {
+    let nothing = Truncation { first: 0, last: 0 };
+    PanBuf::with_prefix(KeyId(0), Some(equality.hash(pan)), pan, nothing).into_comparand()
+}
+
+/// Opens a stored value with the key of its [`key_id`](Pan::key_id).
+pub fn open(key: &mut DataKey, pan: Pan<'_>) -> Result<ClearPan, Error> {
+    if pan.is_comparand() {
+        return Err(Error::Comparand);
+    }
+    let prefix = if pan.is_searchable() {
+        SEARCHABLE_PREFIX
+    } else {
+        HEADER_LEN
+    };
+    let (prefix, body) = pan.0.split_at(prefix);
+    let (nonce, body) = body.split_first_chunk().ok_or(Error::Corrupt)?;
+    let (ciphertext, tag) = body
+        .split_first_chunk::<CIPHERTEXT_LEN>()
+        .ok_or(Error::Corrupt)?;
+    let tag = tag.first_chunk().ok_or(Error::Corrupt)?;
+
+    let aad = AssociatedData::new(prefix);
+    let mut digits = *ciphertext;
+    key.xaes
+        .open_in_place(nonce, aad.as_bytes(), &mut digits, tag)?;
+    let opened = ClearPan::from_packed(u64::from_be_bytes(digits), pan.pan_len());
+    digits.zeroize();
+    // Authentic, so only a bug in sealing could make these differ; never show what was not sealed.
+    let opened = opened.ok_or(Error::Corrupt)?;
+    if bcd(&opened, pan.truncation()) != prefix[4..10] {
+        return Err(Error::Corrupt);
+    }
+    Ok(opened)
+}
+
+/// The domain and everything of a value before its nonce.
+struct AssociatedData {
+    bytes: [u8; DOMAIN.len() + SEARCHABLE_PREFIX],
+    len: usize,
+}
+
+impl AssociatedData {
+    fn new(prefix: &[u8]) -> Self {
+        let mut bytes = [0; DOMAIN.len() + SEARCHABLE_PREFIX];
+        let len = DOMAIN.len() + prefix.len();
+        bytes[..DOMAIN.len()].copy_from_slice(DOMAIN);
+        bytes[DOMAIN.len()..len].copy_from_slice(prefix);
+        AssociatedData { bytes, len }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}

@@ -1,0 +1,106 @@
+//! `pci.grant_access` and `pci.revoke_access`.
+
+use pgpci_core::access::Capability;
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::prelude::*;
+
+use super::{policy::Grant, require_duty, tables};
+use crate::audit::{self, Class};
+use crate::error::{Error, Result};
+use crate::key::ring::Ring;
+use crate::pg::call::{Call, Value};
+use crate::pg::{catalog, session};
+
+const INSERT: &str = "INSERT INTO pci.access_grant \
+    (role, vault, capability, purposes, valid_from, valid_until, max_per_hour, mac, granted_by, granted_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp())";
+const DELETE: &str = "DELETE FROM pci.access_grant WHERE role = $1 AND vault = $2 AND capability = $3";
+
+/// `pci.grant_access(role, vault, capability, purposes, valid_from, valid_until, max_per_hour)`
+pub fn grant(call: &mut Call) -> Result<Value> {
+    require_duty("pci_officer")?;
+    let ring = Ring::get()?;
+    ring.require_active()?;
+    let (role, vault, capability) = subject(call, &ring)?;
+    let mut grant = Grant::new(role, &vault, capability);
+    grant.purposes = (!call.is_null(3)).then(|| call.text_array(3));
+    grant.valid_from = (!call.is_null(4)).then(|| call.i64(4));
+    grant.valid_until = (!call.is_null(5)).then(|| call.i64(5));
+    grant.max_per_hour = (!call.is_null(6)).then(|| call.i32(6));
+    if grant.purposes.is_some() && capability != Capability::Reveal {
+        return Err(Error::argument("only the capability reveal has purposes"));
+    }
+    if grant.max_per_hour.is_some_and(|m| m <= 0) || (grant.max_per_hour.is_some() && capability != Capability::Reveal) {
+        return Err(Error::argument("max_per_hour is a positive number, for the capability reveal"));
+    }
+    if let (Some(from), Some(until)) = (grant.valid_from, grant.valid_until) {
+        if from >= until {
+            return Err(Error::argument("valid_from must be before valid_until"));
+        }
+    }
+    write(&ring, &grant)?;
+    audit::record(Class::Policy, &format!("grant {} on vault \"{vault}\" to \"{}\"", capability.as_str(), session::role_name(role)));
+    Ok(call.null())
+}
+
+/// `pci.revoke_access(role, vault, capability)`
+pub fn revoke(call: &mut Call) -> Result<Value> {
+    require_duty("pci_officer")?;
+    let ring = Ring::get()?;
+    let (role, vault, capability) = subject(call, &ring)?;
+    let removed = delete(role, &vault, capability)?;
+    if removed == 0 {
+        return Err(Error::argument("there is no such grant").hint("See the view pci.access."));
+    }
+    catalog::changed("access_grant");
+    audit::record(Class::Policy, &format!("revoke {} on vault \"{vault}\" from \"{}\"", capability.as_str(), session::role_name(role)));
+    Ok(call.null())
+}
+
+/// Writes a grant, in place of one for the same role, vault and capability.
+pub fn write(ring: &Ring, grant: &Grant) -> Result<()> {
+    let mac = grant.mac(ring)?;
+    let time = |t: Option<i64>| t.map(|t| TimestampWithTimeZone::try_from(t)).transpose();
+    let time = |t| time(t).map_err(|_| Error::argument("a time is out of range"));
+    let (from, until) = (time(grant.valid_from)?, time(grant.valid_until)?);
+    let capability = Capability::parse(&grant.capability).ok_or_else(unknown_capability)?;
+    delete(grant.role, &grant.vault, capability)?;
+    tables::writing(|| {
+        Spi::run_with_args(
+            INSERT,
+            &[
+                grant.role.into(),
+                grant.vault.as_str().into(),
+                grant.capability.as_str().into(),
+                grant.purposes.clone().into(),
+                from.into(),
+                until.into(),
+                grant.max_per_hour.into(),
+                mac.to_vec().into(),
+                session::role_name(session::user()).into(),
+            ],
+        )
+    })?;
+    catalog::changed("access_grant");
+    Ok(())
+}
+
+fn delete(role: pg_sys::Oid, vault: &str, capability: Capability) -> Result<usize> {
+    Ok(tables::writing(|| {
+        Spi::connect_mut(|client| {
+            let table = client.update(DELETE, None, &[role.into(), vault.into(), capability.as_str().into()])?;
+            Ok::<usize, pgrx::spi::Error>(table.len())
+        })
+    })?)
+}
+
+fn subject(call: &Call, ring: &Ring) -> Result<(pg_sys::Oid, String, Capability)> {
+    let role = call.oid(0);
+    let vault = ring.vault_named(&call.text(1))?.name.clone();
+    let capability = Capability::parse(&call.text(2)).ok_or_else(unknown_capability)?;
+    Ok((role, vault, capability))
+}
+
+fn unknown_capability() -> Error {
+    Error::argument("unknown capability").hint("The capabilities are store, search, reveal and export.")
+}

@@ -1,0 +1,191 @@
+//! `pci.init`: duty roles, the installation's identifier, vault `default` and its keys; once per database.
+//! `pci.accept_policy`: puts a policy that arrived by restore in force.
+
+use pgpci_core::key::{Context, KeyId, Purpose};
+use pgrx::prelude::*;
+
+use super::{grant, policy, require_duty, tables};
+use crate::audit::{self, Class};
+use crate::error::{Error, Result};
+use crate::key::ring::{DEFAULT_VAULT, NO_VAULT, Ring};
+use crate::key::{broker, nonce};
+use crate::pg::call::{Call, Value};
+use crate::pg::{catalog, session};
+
+const DUTIES: [&str; 3] = ["pci_officer", "pci_custodian", "pci_auditor"];
+
+/// `pci.init(officers, custodians, auditors)`
+pub fn init(call: &mut Call) -> Result<Value> {
+    if !is_superuser() {
+        return Err(Error::denied("permission denied: pci.init needs a superuser"));
+    }
+    let ring = Ring::get()?;
+    if ring.installation.is_some() {
+        return Err(Error::state("pgpci is already set up in this database"));
+    }
+    let holders = [call.text_array(0), call.text_array(1), call.text_array(2)];
+    check_holders(&holders)?;
+    make_duties(&holders)?;
+    let mut installation = [0; 16];
+    nonce::fill(&mut installation)?;
+    // RFC 9562, version 4.
+    installation[6] = installation[6] & 0x0f | 0x40;
+    installation[8] = installation[8] & 0x3f | 0x80;
+    run(
+        "INSERT INTO pci.installation (id, system_identifier, database, activated_by) VALUES ($1, $2, $3, $4)",
+        &[
+            pgrx::Uuid::from_bytes(installation).into(),
+            (session::system_identifier() as i64).into(),
+            session::database().into(),
+            session::role_name(session::user()).into(),
+        ],
+    )?;
+    run(
+        "INSERT INTO pci.vault (number, name, provider, kek, display_first, display_last, searchable, created_by) \
+         VALUES ($1, 'default', 'local', '', 6, 4, true, $2)",
+        &[DEFAULT_VAULT.into(), session::role_name(session::user()).into()],
+    )?;
+    for (vault, purpose) in [
+        (NO_VAULT, Purpose::Policy),
+        (DEFAULT_VAULT, Purpose::Data),
+        (DEFAULT_VAULT, Purpose::Equality),
+        (DEFAULT_VAULT, Purpose::Hash),
+    ] {
+        make_key(installation, vault, purpose)?;
+    }
+    catalog::changed("installation");
+    audit::record(Class::Policy, "pci.init");
+    Ok(call.null())
+}
+
+/// `pci.accept_policy()`: the first officer proposes, a second one puts in force. True when in force.
+pub fn accept_policy(call: &mut Call) -> Result<Value> {
+    require_duty("pci_officer")?;
+    let ring = Ring::get()?;
+    if ring.installation.is_none() {
+        return ring.require_active().map(|()| call.null());
+    }
+    if ring.active {
+        return Err(Error::state("the policy is already in force"));
+    }
+    let me = session::role_name(session::user());
+    let first = Spi::get_one_with_args::<String>(
+        "SELECT (SELECT accepted_by FROM pci.installation WHERE accepted_here = $1)",
+        &[here().into()],
+    )?;
+    if first.as_deref().is_none_or(|f| f == me) {
+        run("UPDATE pci.installation SET accepted_by = $1, accepted_here = $2", &[me.into(), here().into()])?;
+        catalog::changed("installation");
+        audit::record(Class::Policy, "accept_policy: first officer");
+        return Ok(false.into());
+    }
+    // The wrapping key proves that this is where the policy belongs; without it this fails.
+    for row in policy::rows() {
+        grant::write(&ring, &row)?;
+    }
+    run(
+        "UPDATE pci.installation SET system_identifier = $1, database = $2, activated_by = $3, activated_at = clock_timestamp(), \
+         accepted_by = NULL, accepted_here = NULL",
+        &[(session::system_identifier() as i64).into(), session::database().into(), me.into()],
+    )?;
+    catalog::changed("installation");
+    audit::record(Class::Policy, "accept_policy: in force");
+    Ok(true.into())
+}
+
+/// `pci.is_active()`: whether the policy is in force here.
+pub fn is_active(_: &mut Call) -> Result<Value> {
+    Ok(Ring::get()?.active.into())
+}
+
+/// Makes the first version of a key and writes it, wrapped.
+fn make_key(installation: [u8; 16], vault: i32, purpose: Purpose) -> Result<()> {
+    let mut id = [0; 8];
+    nonce::fill(&mut id)?;
+    // Positive, so that it reads the same as SQL's bigint.
+    let id = u64::from_be_bytes(id) >> 1 | 1;
+    let context = Context { installation, vault, key_id: KeyId(id), purpose };
+    let (wrapped, check) = broker::generate(&context, "local", "")?;
+    audit::record(Class::Key, &format!("{} key {id} made", purpose.as_str()));
+    run(
+        "INSERT INTO pci.key (id, vault, purpose, version, state, provider, kek, wrapped, check_value, created_by) \
+         VALUES ($1, $2, $3, 1, 'active', 'local', '', $4, $5, $6)",
+        &[
+            (id as i64).into(),
+            vault.into(),
+            purpose.as_str().into(),
+            wrapped.into(),
+            check.to_vec().into(),
+            session::role_name(session::user()).into(),
+        ],
+    )
+}
+
+fn check_holders(holders: &[Vec<String>; 3]) -> Result<()> {
+    for (i, names) in holders.iter().enumerate() {
+        for name in names {
+            if session::role(name).is_none() {
+                return Err(Error::argument(format!("role \"{name}\" does not exist")));
+            }
+            if holders.iter().skip(i + 1).any(|other| other.contains(name)) {
+                return Err(Error::argument(format!("role \"{name}\" is named for two duties"))
+                    .hint("Separation of duties: no person holds two."));
+            }
+        }
+        if names.len() < 2 {
+            Error::state(format!("{} has fewer than two holders: what needs approval will wait", DUTIES[i])).warn();
+        }
+    }
+    Ok(())
+}
+
+/// Makes the duty roles if this cluster has none; refuses squatters: roles of these names that can log in,
+/// have members already, or that a role other than a superuser can administer.
+fn make_duties(holders: &[Vec<String>; 3]) -> Result<()> {
+    let existing = DUTIES.iter().filter(|d| session::role(d).is_some()).count();
+    if existing == 0 {
+        for duty in DUTIES {
+            Spi::run(&format!("CREATE ROLE {duty} NOLOGIN NOINHERIT"))?;
+        }
+    } else {
+        let squatted = Spi::get_one::<bool>(
+            "SELECT count(*) < 3 OR bool_or(rolcanlogin OR rolsuper) FROM pg_catalog.pg_roles \
+             WHERE rolname IN ('pci_officer', 'pci_custodian', 'pci_auditor')",
+        )?;
+        let initialised_elsewhere = Spi::get_one::<bool>(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.roleid \
+             WHERE r.rolname IN ('pci_officer', 'pci_custodian', 'pci_auditor'))",
+        )?;
+        if squatted != Some(false) || initialised_elsewhere == Some(true) && !is_duty_holder() {
+            return Err(Error::denied("roles named pci_officer, pci_custodian or pci_auditor exist and are not ours")
+                .hint("Drop or rename them; if another database of this cluster uses pgpci, an officer who is superuser runs pci.init."));
+        }
+    }
+    for (duty, names) in DUTIES.iter().zip(holders) {
+        for name in names {
+            let quoted = pgrx::spi::quote_identifier(name);
+            Spi::run(&format!("GRANT {duty} TO {quoted}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_duty_holder() -> bool {
+    session::role("pci_officer").is_some_and(|role| session::is_member(session::user(), role))
+}
+
+fn is_superuser() -> bool {
+    let name = session::role_name(session::user());
+    Spi::get_one_with_args("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = $1", &[name.into()])
+        .ok()
+        .flatten()
+        .unwrap_or(false)
+}
+
+fn here() -> String {
+    format!("{}/{}", session::system_identifier(), session::database().to_u32())
+}
+
+fn run(statement: &str, arguments: &[pgrx::datum::DatumWithOid<'_>]) -> Result<()> {
+    Ok(tables::writing(|| Spi::run_with_args(statement, arguments))?)
+}

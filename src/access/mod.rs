@@ -1,0 +1,122 @@
+//! Who may do what with a vault: denied unless granted, to superusers and owners too.
+
+pub mod grant;
+pub mod init;
+pub mod policy;
+pub mod conflicts;
+pub mod search;
+pub mod storing;
+pub mod tables;
+
+use std::cell::Cell;
+
+use pgpci_core::access::Capability;
+
+use crate::audit::{self, Class};
+use crate::error::{Error, Result};
+use crate::key::ring::{DEFAULT_VAULT, Ring};
+use crate::pg::{catalog, session};
+use policy::Grant;
+
+#[derive(Clone, Copy)]
+struct Decision {
+    generation: u64,
+    allowed: bool,
+    /// When a time limit of some grant makes the decision stale.
+    until: i64,
+}
+
+const UNDECIDED: Decision = Decision { generation: 0, allowed: false, until: 0 };
+
+thread_local! {
+    // Decisions for the default vault, by capability: looked at once a value.
+    static DECIDED: [Cell<Decision>; 4] = const { [const { Cell::new(UNDECIDED) }; 4] };
+}
+
+/// Whether the authenticated user holds the capability on the vault now.
+pub fn may(capability: Capability, vault: i32) -> Result<bool> {
+    let generation = catalog::generation();
+    if vault != DEFAULT_VAULT {
+        return decide(capability, vault, generation).map(|d| d.allowed);
+    }
+    DECIDED.with(|decided| {
+        let cell = &decided[index(capability)];
+        let known = cell.get();
+        if known.generation == generation && (known.until == i64::MAX || session::now() < known.until) {
+            return Ok(known.allowed);
+        }
+        let decision = decide(capability, vault, generation)?;
+        cell.set(decision);
+        Ok(decision.allowed)
+    })
+}
+
+/// 42501, recorded, unless the authenticated user holds the capability on the vault now.
+pub fn require(capability: Capability, vault: i32) -> Result<()> {
+    if may(capability, vault)? { Ok(()) } else { Err(refuse(capability, vault)) }
+}
+
+/// The refusal, recorded.
+pub fn refuse(capability: Capability, vault: i32) -> Error {
+    let ring = Ring::get();
+    let name = ring.as_ref().ok().and_then(|r| r.vault(vault).ok()).map_or("?", |v| v.name.as_str());
+    let what = match capability {
+        Capability::Store => "store card numbers in",
+        Capability::Search => "compare or look up card numbers of",
+        Capability::Reveal => "reveal card numbers of",
+        Capability::Export => "export sealed card numbers of",
+    };
+    audit::record(Class::Denied, &format!("{} on vault \"{name}\"", capability.as_str()));
+    Error::denied(format!("permission denied to {what} vault \"{name}\"")).hint(format!(
+        "An officer runs SELECT pci.grant_access('{}', '{name}', '{}').",
+        session::role_name(session::user()).replace('\'', "''"),
+        capability.as_str()
+    ))
+}
+
+/// The grant that lets the authenticated user reveal, with this purpose; 42501, recorded, if none does.
+pub fn require_reveal(vault: i32, purpose: Option<&str>) -> Result<Grant> {
+    let now = session::now();
+    let granted = policy::grants(Capability::Reveal, vault)?
+        .into_iter()
+        .filter(|g| g.is_valid(now))
+        .find(|g| g.purposes.as_ref().is_none_or(|list| purpose.is_some_and(|p| list.iter().any(|l| l == p))));
+    granted.ok_or_else(|| {
+        let refusal = refuse(Capability::Reveal, vault);
+        match policy::grants(Capability::Reveal, vault).is_ok_and(|g| g.iter().any(|g| g.is_valid(now))) {
+            true => Error::denied("permission denied to reveal card numbers for this purpose")
+                .hint("Pass one of the purposes of your grant, see pci.access: pci.reveal(card, 'purpose')."),
+            false => refusal,
+        }
+    })
+}
+
+/// 42501 unless the authenticated user holds the duty.
+pub fn require_duty(duty: &str) -> Result<()> {
+    let holds = session::role(duty).is_some_and(|role| session::is_member(session::user(), role));
+    if holds {
+        return Ok(());
+    }
+    audit::record(Class::Denied, &format!("not a member of {duty}"));
+    Err(Error::denied(format!("permission denied: this needs a member of {duty}"))
+        .hint("Membership counts for the user who logged in, not after SET ROLE."))
+}
+
+fn decide(capability: Capability, vault: i32, generation: u64) -> Result<Decision> {
+    let now = session::now();
+    let grants = policy::grants(capability, vault)?;
+    Ok(Decision {
+        generation,
+        allowed: grants.iter().any(|g| g.is_valid(now)),
+        until: grants.iter().flat_map(|g| [g.valid_from, g.valid_until]).flatten().filter(|t| *t > now).min().unwrap_or(i64::MAX),
+    })
+}
+
+fn index(capability: Capability) -> usize {
+    match capability {
+        Capability::Store => 0,
+        Capability::Search => 1,
+        Capability::Reveal => 2,
+        Capability::Export => 3,
+    }
+}

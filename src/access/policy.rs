@@ -1,0 +1,153 @@
+//! Policy rows: read once, again after a change, and believed only with their MAC.
+//!
+//! What needs a key anyway (store, reveal, look-up by digits) verifies the MAC of every row. Where the key is
+//! not at hand, comparing stored values and export go by the rows alone: those work without keys, and the
+//! table accepts no row but from our own functions.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use pgpci_core::access::Capability;
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+use crate::error::{Error, Result};
+use crate::key::{self, ring::Ring};
+use crate::pg::{catalog, session, table};
+
+/// One row of `pci.access_grant`.
+#[derive(Clone)]
+pub struct Grant {
+    /// To whom.
+    pub role: pg_sys::Oid,
+    /// On which vault, by name.
+    pub vault: String,
+    /// What.
+    pub capability: String,
+    /// For which purposes; None: any.
+    pub purposes: Option<Vec<String>>,
+    /// From when, in microseconds of PostgreSQL's epoch.
+    pub valid_from: Option<i64>,
+    /// Until when.
+    pub valid_until: Option<i64>,
+    /// How many values an hour.
+    pub max_per_hour: Option<i32>,
+    mac: Vec<u8>,
+}
+
+impl Grant {
+    /// Whether the time is within the grant's limits.
+    pub fn is_valid(&self, now: i64) -> bool {
+        self.valid_from.is_none_or(|t| t <= now) && self.valid_until.is_none_or(|t| now < t)
+    }
+
+    /// A grant to be written.
+    pub fn new(role: pg_sys::Oid, vault: &str, capability: Capability) -> Self {
+        Self {
+            role,
+            vault: vault.to_owned(),
+            capability: capability.as_str().to_owned(),
+            purposes: None,
+            valid_from: None,
+            valid_until: None,
+            max_per_hour: None,
+            mac: Vec::new(),
+        }
+    }
+
+    /// The MAC over what the row says, by names, bound to this database of this cluster.
+    pub fn mac(&self, ring: &Ring) -> Result<[u8; 32]> {
+        let role = session::role_name(self.role);
+        let cluster = session::system_identifier().to_be_bytes();
+        let database = session::database().to_u32().to_be_bytes();
+        let purposes = self.purposes.as_ref().map(|p| p.join("\u{1f}"));
+        let from = self.valid_from.map(i64::to_be_bytes);
+        let until = self.valid_until.map(i64::to_be_bytes);
+        let max = self.max_per_hour.map(i32::to_be_bytes);
+        let fields: [Option<&[u8]>; 9] = [
+            Some(&cluster),
+            Some(&database),
+            Some(role.as_bytes()),
+            Some(self.vault.as_bytes()),
+            Some(self.capability.as_bytes()),
+            purposes.as_ref().map(String::as_bytes),
+            from.as_ref().map(|b| b.as_slice()),
+            until.as_ref().map(|b| b.as_slice()),
+            max.as_ref().map(|b| b.as_slice()),
+        ];
+        key::with_policy(ring, |key| key.mac(&fields))
+    }
+}
+
+struct Policy {
+    grants: Vec<Grant>,
+    verified: Cell<bool>,
+}
+
+thread_local! {
+    static POLICY: RefCell<Option<(u64, Rc<Policy>)>> = const { RefCell::new(None) };
+}
+
+/// The grants of the capability on the vault that reach the authenticated user, in force or not yet or no more.
+pub fn grants(capability: Capability, vault: i32) -> Result<Vec<Grant>> {
+    let ring = Ring::get()?;
+    ring.require_active()?;
+    let policy = get()?;
+    let needs_key = matches!(capability, Capability::Store | Capability::Reveal);
+    if !policy.verified.get() && (needs_key || key::policy_is_cached(&ring)) {
+        verify(&ring, &policy)?;
+    }
+    let vault = &ring.vault(vault)?.name;
+    let user = session::user();
+    Ok(policy
+        .grants
+        .iter()
+        .filter(|g| g.capability == capability.as_str() && g.vault == *vault && session::is_member(user, g.role))
+        .cloned()
+        .collect())
+}
+
+/// Every row, for `pci.accept_policy`.
+pub fn rows() -> Vec<Grant> {
+    let mut grants = Vec::new();
+    let Some(catalog) = catalog::get() else { return grants };
+    table::scan(catalog.table("access_grant"), |row| {
+        grants.push(Grant {
+            role: row.get(0).unwrap_or(pg_sys::InvalidOid),
+            vault: row.get(1).unwrap_or_default(),
+            capability: row.get(2).unwrap_or_default(),
+            purposes: row.get::<Vec<Option<String>>>(3).map(|p| p.into_iter().flatten().collect()),
+            valid_from: row.get::<i64>(4),
+            valid_until: row.get::<i64>(5),
+            max_per_hour: row.get(6),
+            mac: row.get(7).unwrap_or_default(),
+        });
+    });
+    grants
+}
+
+fn get() -> Result<Rc<Policy>> {
+    let generation = catalog::generation();
+    if let Some(p) = POLICY.with_borrow(|p| p.as_ref().filter(|(g, _)| *g == generation).map(|(_, p)| p.clone())) {
+        return Ok(p);
+    }
+    if !session::can_read_catalog() {
+        return Err(Error::state("the card data policy changed and cannot be read now").hint("Connect again."));
+    }
+    let policy = Rc::new(Policy { grants: rows(), verified: Cell::new(false) });
+    POLICY.set(Some((generation, policy.clone())));
+    Ok(policy)
+}
+
+fn verify(ring: &Ring, policy: &Policy) -> Result<()> {
+    for grant in &policy.grants {
+        if grant.mac(ring)?.as_slice() != grant.mac {
+            return Err(Error::new(
+                PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+                "a row of pci.access_grant was not written by pci.grant_access, or its role was renamed",
+            )
+            .hint("An officer revokes and grants it again; see pci.access for its role."));
+        }
+    }
+    policy.verified.set(true);
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! The capability `search`: who may both build card numbers and compare them finds six hidden digits in
+//! 10^5 tries, so comparing is a privilege. Enforced where a plan is made (every operator, sort and grouping
+//! of the query), where it is run (plans remember that they compare), and in each comparison function that
+//! an expression calls outside any plan.
+
+use std::cell::Cell;
+
+use pgpci_core::access::Capability;
+use pgrx::pg_sys;
+
+use crate::error::Result;
+use crate::key::ring::{DEFAULT_VAULT, Ring};
+use crate::pg::call::Call;
+use crate::pg::{session, walk};
+
+thread_local! {
+    static FOREIGN_KEY: Cell<ForeignKeyCheck> = const { Cell::new(ForeignKeyCheck::None) };
+}
+
+/// A foreign-key statement of PostgreSQL's own that is running.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ForeignKeyCheck {
+    /// None.
+    None,
+    /// It only reads: no code of a user's runs in it.
+    Read,
+    /// It cascades: triggers and constraints of a user's may run in it.
+    Write,
+}
+
+/// A foreign-key statement begins or ends.
+pub fn foreign_key(state: ForeignKeyCheck) {
+    FOREIGN_KEY.set(state);
+}
+
+/// 42501 unless the user may compare. Without a policy in force nobody can build a card number here,
+/// so there is nothing to guess with, and a restore needs its joins and constraints.
+pub fn require() -> Result<()> {
+    if session::is_parallel_worker() {
+        return Ok(());
+    }
+    let ring = Ring::get()?;
+    if !ring.active {
+        return Ok(());
+    }
+    crate::access::require(Capability::Search, DEFAULT_VAULT)
+}
+
+/// The same, for a comparison function: only where an expression calls it, or a comparison of arrays or rows.
+#[inline]
+pub fn require_in(call: &Call) -> Result<()> {
+    if !call.from_expression() && !walk::is_element_comparison(call.flinfo()) {
+        return Ok(());
+    }
+    let exempt = match FOREIGN_KEY.get() {
+        ForeignKeyCheck::None => false,
+        ForeignKeyCheck::Read => walk::compares_columns(call.expression(), true),
+        ForeignKeyCheck::Write => walk::compares_columns(call.expression(), false),
+    };
+    if exempt { Ok(()) } else { require() }
+}
+
+/// 42501 if the query compares card numbers and the user may not. True if it compares any.
+pub fn check_query(query: *mut pg_sys::Query) -> Result<bool> {
+    let compares = walk::query_compares(query);
+    if compares {
+        require()?;
+    }
+    Ok(compares)
+}
+
+/// Whether the user may compare, without a record of a refusal: for choices that are no attempt.
+pub fn require_quietly() -> Result<()> {
+    let ring = Ring::get()?;
+    match !ring.active || crate::access::may(Capability::Search, DEFAULT_VAULT)? {
+        true => Ok(()),
+        false => Err(crate::error::Error::denied("may not compare")),
+    }
+}
+
+/// Whether the user may export.
+pub fn may_export() -> Result<bool> {
+    crate::access::may(Capability::Export, DEFAULT_VAULT)
+}

@@ -1,0 +1,183 @@
+//! Where hooks become decisions.
+
+use std::cell::{Cell, RefCell};
+
+use pgrx::pg_sys;
+
+use crate::access::search::{self, ForeignKeyCheck};
+use crate::access::{conflicts, storing, tables};
+use crate::error::Result;
+use crate::pan::output;
+use crate::pg::statement::{self, Utility};
+use crate::pg::{catalog, query, relation, session, walk, walk_plan};
+
+/// Before a query is planned: planning runs functions and shows estimates, so it is too late after.
+/// True if it compares card numbers. PostgreSQL's own foreign-key queries are judged when they start.
+pub fn before_planning(query: *mut pg_sys::Query) -> bool {
+    if is_foreign() {
+        return false;
+    }
+    if statement::may_be_foreign_key() || output::is_storing() {
+        return walk::query_compares(query);
+    }
+    or_raise(search::check_query(query))
+}
+
+/// After it was planned: what was inlined shows only now; and the plan remembers that it compares.
+pub fn after_planning(plan: *mut pg_sys::PlannedStmt, compares: bool) {
+    if is_foreign() {
+        return;
+    }
+    let inlined = !compares && walk_plan::plan_compares(plan);
+    if inlined && !statement::may_be_foreign_key() && !output::is_storing() {
+        or_raise(search::require());
+    }
+    if compares || inlined {
+        walk_plan::mark(plan);
+    }
+}
+
+/// A plan starts, at every execution.
+pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
+    if is_foreign() || session::is_parallel_worker() {
+        return;
+    }
+    let plan = query::plan(desc);
+    if statement::is_foreign_key(flags) {
+        let reads = query::operation(desc) == pg_sys::CmdType::CMD_SELECT;
+        return search::foreign_key(if reads { ForeignKeyCheck::Read } else { ForeignKeyCheck::Write });
+    }
+    if walk_plan::is_marked(plan) {
+        or_raise(search::require());
+    }
+    or_raise(storing::check(desc));
+    or_raise(conflicts::start(desc));
+}
+
+/// A plan ends.
+pub fn end(desc: *mut pg_sys::QueryDesc) {
+    if statement::is_foreign_key(query::flags(desc)) {
+        search::foreign_key(ForeignKeyCheck::None);
+    } else {
+        conflicts::end(desc);
+    }
+}
+
+/// A utility statement begins; what is returned goes to `utility_ends` if it succeeds.
+pub fn utility_begins(node: *mut pg_sys::Node) -> u8 {
+    if is_foreign() {
+        return Utility::Other as u8;
+    }
+    let kind = statement::classify(node, output::DUMP_CURSOR);
+    match kind {
+        Utility::Exports => output::exporting(true),
+        Utility::Stores => output::storing(true),
+        Utility::Analyzes => walk::analyzing(true),
+        Utility::Other => {}
+    }
+    kind as u8
+}
+
+/// A utility statement has succeeded.
+pub fn utility_ends(kind: u8) {
+    match kind {
+        k if k == Utility::Exports as u8 => output::exporting(false),
+        k if k == Utility::Stores as u8 => {
+            output::storing(false);
+            conflicts::end_copy();
+        }
+        k if k == Utility::Analyzes as u8 => walk::analyzing(false),
+        _ => {}
+    }
+}
+
+/// The relations of a statement and what it does with them.
+pub fn permissions(list: *mut pg_sys::List) {
+    for written in relation::written(list) {
+        or_raise(tables::check_write(written));
+        // COPY has no plan to start; all else that writes has.
+        if output::is_storing() {
+            or_raise(conflicts::start_copy(written));
+        }
+    }
+}
+
+/// The indexes that the planner may use: for a user who may not compare, none whose order would tell.
+pub fn relation_info(info: *mut pg_sys::RelOptInfo) {
+    if relation::has_pan_index(info) && search::require_quietly().is_err() {
+        relation::forbid_index_order(info);
+    }
+}
+
+thread_local! {
+    static SUBTRANSACTIONS: RefCell<Vec<(pg_sys::SubTransactionId, (u32, u32))>> = const { RefCell::new(Vec::new()) };
+    static FOREIGN: Cell<(u64, bool)> = const { Cell::new((0, false)) };
+}
+
+/// A transaction ends.
+pub fn transaction(event: pg_sys::XactEvent::Type) {
+    use pg_sys::XactEvent as E;
+    if matches!(event, E::XACT_EVENT_COMMIT | E::XACT_EVENT_ABORT | E::XACT_EVENT_PREPARE) {
+        conflicts::transaction_ends(event == E::XACT_EVENT_ABORT);
+        output::set_depth((0, 0));
+        search::foreign_key(ForeignKeyCheck::None);
+        walk::analyzing(false);
+        tables::reset();
+        SUBTRANSACTIONS.with_borrow_mut(Vec::clear);
+        crate::audit::flush_reveals();
+    }
+    // A walsender decodes later, when nothing can be read: it learns now what its user may do.
+    if event == E::XACT_EVENT_PRE_COMMIT && session::is_walsender() && session::can_read_catalog() {
+        let _ = search::may_export();
+    }
+}
+
+/// A subtransaction begins or ends: statements that its failure cuts off are over.
+pub fn subtransaction(event: pg_sys::SubXactEvent::Type, id: pg_sys::SubTransactionId) {
+    use pg_sys::SubXactEvent as E;
+    match event {
+        E::SUBXACT_EVENT_START_SUB => SUBTRANSACTIONS.with_borrow_mut(|s| s.push((id, output::depth()))),
+        E::SUBXACT_EVENT_ABORT_SUB => {
+            conflicts::subtransaction_aborts();
+            search::foreign_key(ForeignKeyCheck::None);
+            if let Some(depth) = leave(id) {
+                output::set_depth(depth);
+            }
+        }
+        E::SUBXACT_EVENT_COMMIT_SUB => {
+            leave(id);
+        }
+        _ => {}
+    }
+}
+
+fn leave(id: pg_sys::SubTransactionId) -> Option<(u32, u32)> {
+    SUBTRANSACTIONS.with_borrow_mut(|s| {
+        let at = s.iter().rposition(|(i, _)| *i == id)?;
+        let depth = s[at].1;
+        s.truncate(at);
+        Some(depth)
+    })
+}
+
+/// Whether pgpci is not in this database: nothing to enforce, and every statement pays only this look.
+fn is_foreign() -> bool {
+    let generation = catalog::generation();
+    let (known, foreign) = FOREIGN.get();
+    if known == generation {
+        return foreign;
+    }
+    if !session::can_read_catalog() {
+        return true;
+    }
+    let foreign = catalog::get().is_none();
+    FOREIGN.set((catalog::generation(), foreign));
+    foreign
+}
+
+fn or_raise<T>(result: Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => error.raise(),
+    }
+}

@@ -1,0 +1,108 @@
+//! Every setting, with the line that is also the manual's.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+
+/// What the output function of `pci.pan` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum PanOutput {
+    /// The mask: `411111******1111`.
+    Mask,
+    /// The sealed form, for whoever holds `export`.
+    Sealed,
+}
+
+/// `pgpci.directory`
+pub static DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// `pgpci.local_key_file`
+pub static LOCAL_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// `pgpci.command_path`
+pub static COMMAND_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// `pgpci.key_cache_ttl`, seconds
+pub static KEY_CACHE_TTL: GucSetting<i32> = GucSetting::<i32>::new(3600);
+/// `pgpci.key_wait_timeout`, milliseconds
+pub static KEY_WAIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5000);
+/// `pgpci.allow_unlocked_keys`
+pub static ALLOW_UNLOCKED_KEYS: GucSetting<bool> = GucSetting::<bool>::new(false);
+/// `pgpci.pan_output`
+pub static PAN_OUTPUT: GucSetting<PanOutput> = GucSetting::<PanOutput>::new(PanOutput::Mask);
+/// `pgpci.max_conflicts_per_hour`
+pub static MAX_CONFLICTS_PER_HOUR: GucSetting<i32> = GucSetting::<i32>::new(1000);
+
+/// Defines all settings; called once, while the library is preloaded.
+pub fn define() {
+    // A control may be set in the configuration file and on the command line, never by ALTER SYSTEM:
+    // that would let a superuser's SQL turn it down.
+    let control = GucFlags::DISALLOW_IN_AUTO_FILE;
+    let string = |name: &'static CStr, short: &'static CStr, setting, context, flags| {
+        GucRegistry::define_string_guc(name, short, c"", setting, context, flags);
+    };
+    string(
+        c"pgpci.directory",
+        c"Where cluster-wide state lives; default: the data directory's name + .pgpci beside it.",
+        &DIRECTORY,
+        GucContext::Postmaster,
+        control,
+    );
+    string(
+        c"pgpci.local_key_file",
+        c"The local provider's wrapping key, mode 0600; default: local.key in pgpci.directory.",
+        &LOCAL_KEY_FILE,
+        GucContext::Sighup,
+        control,
+    );
+    string(
+        c"pgpci.command_path",
+        c"The pgpci command that the server runs as its key helper; default: beside the postgres program.",
+        &COMMAND_PATH,
+        GucContext::Postmaster,
+        control,
+    );
+    GucRegistry::define_int_guc(
+        c"pgpci.key_cache_ttl",
+        c"How long an unwrapped key stays in memory before it is wiped.",
+        c"",
+        &KEY_CACHE_TTL,
+        1,
+        86_400,
+        GucContext::Sighup,
+        control | GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"pgpci.key_wait_timeout",
+        c"How long a session waits for a key before its statement fails.",
+        c"",
+        &KEY_WAIT_TIMEOUT,
+        10,
+        600_000,
+        GucContext::Sighup,
+        control | GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_bool_guc(
+        c"pgpci.allow_unlocked_keys",
+        c"Use keys even where the operating system refuses to lock their memory.",
+        c"",
+        &ALLOW_UNLOCKED_KEYS,
+        GucContext::Postmaster,
+        control,
+    );
+    GucRegistry::define_enum_guc(
+        c"pgpci.pan_output",
+        c"What a card number prints as: its mask, or its sealed form (needs the capability export).",
+        c"",
+        &PAN_OUTPUT,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pgpci.max_conflicts_per_hour",
+        c"How many failed or conflicting writes on unique card numbers a role without search may make in an hour; 0: no limit.",
+        c"",
+        &MAX_CONFLICTS_PER_HOUR,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        control,
+    );
+}

@@ -1,0 +1,147 @@
+//! The backend's side of the mailbox: asks the broker for a key and waits, at most
+//! `pgpci.key_wait_timeout`, in a way that a query cancel ends.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use pgpci_core::key::{Context, check_value};
+use pgpci_core::secret::Secret;
+use pgrx::PgSqlErrorCode as S;
+
+use super::ring::{Key, Ring};
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::pg::mailbox::{self, Letter, State};
+use crate::pg::region;
+use crate::pg::session;
+use crate::pg::worker::blob_hash;
+
+/// The key in its slot, and when it expires.
+pub fn take(key: &Key) -> Option<(Secret<[u8; 32]>, i64)> {
+    let (database, blob) = (session::database().to_u32(), blob_hash(&key.wrapped));
+    let now = session::now();
+    region::locked(|r| {
+        r.slots
+            .iter_mut()
+            .find(|s| s.full && (s.database, s.key_id, s.blob) == (database, key.id.0, blob) && s.expires > now)
+            .map(|s| {
+                s.used = now;
+                (Secret::new(s.key), s.expires)
+            })
+    })?
+}
+
+/// Has the key unwrapped into a slot.
+pub fn unwrap(ring: &Ring, key: &Key) -> Result<()> {
+    let context = ring.context(key.vault, key.id, key.purpose)?;
+    ask(&context, &key.provider, &key.kek, Some(&key.wrapped)).map(|_| ())
+}
+
+/// Has a new key made; returns its wrapped form and check value. The key itself is in a slot.
+pub fn generate(context: &Context, provider: &str, kek: &str) -> Result<(Vec<u8>, [u8; 8])> {
+    let wrapped = ask(context, provider, kek, None)?;
+    let (database, blob) = (session::database().to_u32(), blob_hash(&wrapped));
+    let check = region::locked(|r| {
+        let mut slots = r.slots.iter();
+        let slot = slots.find(|s| s.full && (s.database, s.key_id, s.blob) == (database, context.key_id.0, blob));
+        slot.map(|s| check_value(&s.key, context.purpose))
+    });
+    let check = check.flatten().ok_or_else(|| Error::key("the new key was wiped before it could be used"))?;
+    Ok((wrapped, check))
+}
+
+/// A letter of ours; put back into the mailbox whatever happens.
+struct Posted {
+    index: usize,
+    serial: u64,
+}
+
+impl Drop for Posted {
+    fn drop(&mut self) {
+        region::locked(|r| {
+            let letter = &mut r.letters[self.index];
+            if letter.serial == self.serial {
+                match letter.state {
+                    State::Sent => letter.state = State::Abandoned,
+                    _ => letter.clear(),
+                }
+            }
+        });
+    }
+}
+
+fn ask(context: &Context, provider: &str, kek: &str, wrapped: Option<&[u8]>) -> Result<Vec<u8>> {
+    let deadline = Instant::now() + Duration::from_millis(guc::KEY_WAIT_TIMEOUT.get() as u64);
+    let mut posted: Option<Posted> = None;
+    loop {
+        if posted.is_none() {
+            posted = post(context, provider, kek, wrapped)?;
+        }
+        if let Some(done) = posted.as_ref().and_then(answer) {
+            return done;
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::new(S::ERRCODE_CANNOT_CONNECT_NOW, "the key did not come in time")
+                .hint("See pci.key_status; pgpci.key_wait_timeout is how long a session waits."));
+        }
+        session::wait(if posted.is_some() { 1000 } else { 20 });
+    }
+}
+
+fn post(context: &Context, provider: &str, kek: &str, wrapped: Option<&[u8]>) -> Result<Option<Posted>> {
+    thread_local! { static COUNT: Cell<u64> = const { Cell::new(0) } }
+    COUNT.set(COUNT.get() + 1);
+    let serial = (u64::from(std::process::id()) << 32) | (COUNT.get() & 0xffff_ffff);
+    let mut fits = true;
+    let index = region::locked(|r| {
+        let index = r.letters.iter().position(|l| l.state == State::Free)?;
+        let letter: &mut Letter = &mut r.letters[index];
+        letter.clear();
+        letter.generate = wrapped.is_none();
+        letter.purpose = mailbox::purpose_number(context.purpose);
+        letter.pid = std::process::id() as i32;
+        letter.database = session::database().to_u32();
+        letter.vault = context.vault;
+        letter.key_id = context.key_id.0;
+        letter.serial = serial;
+        letter.latch = mailbox::my_latch() as usize;
+        letter.installation = context.installation;
+        letter.failure = 0;
+        fits = letter.provider.set(provider.as_bytes())
+            & letter.kek.set(kek.as_bytes())
+            & letter.blob.set(wrapped.unwrap_or_default());
+        if fits {
+            letter.state = State::Posted;
+        }
+        Some(index)
+    });
+    if !fits {
+        return Err(Error::key("the key's provider, wrapping key or wrapped form is too long"));
+    }
+    if let Some(region) = region::get() {
+        mailbox::wake(region.broker.load(Ordering::Acquire));
+    }
+    Ok(index.flatten().map(|index| Posted { index, serial }))
+}
+
+fn answer(posted: &Posted) -> Option<Result<Vec<u8>>> {
+    let (failure, message, blob) = region::locked(|r| {
+        let letter = &r.letters[posted.index];
+        let done = letter.state == State::Done && letter.serial == posted.serial;
+        done.then(|| (letter.failure, letter.message.get().to_vec(), letter.blob.get().to_vec()))
+    })??;
+    let message = String::from_utf8_lossy(&message).into_owned();
+    Some(match failure {
+        0 => Ok(blob),
+        1 => Err(Error::state(format!("the wrapping key is missing: {message}"))
+            .hint("Make one with \"pgpci key init\", or set pgpci.local_key_file.")),
+        2 => Err(Error::key(format!("the wrapping key was refused: {message}"))
+            .hint("The key file must belong to the server's user with mode 0600.")),
+        3 => Err(Error::key(format!("the wrapping key is not the one that wrapped this key: {message}"))
+            .hint("Set pgpci.local_key_file to the file that this database's keys were wrapped with.")),
+        4 => Err(Error::new(S::ERRCODE_CANNOT_CONNECT_NOW, format!("the key cannot be had now: {message}"))
+            .hint("See pci.key_status and the server log; pgpci.command_path names the helper.")),
+        _ => Err(Error::key(format!("the key provider answered: {message}"))),
+    })
+}

@@ -1,0 +1,164 @@
+//! What the tables say about the installation, its vaults and their keys: read once, again after a change.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use pgpci_core::key::{Context, KeyId, KeyState, Purpose};
+
+use crate::error::{Error, Result};
+use crate::pg::{catalog, session, table};
+
+/// The vault number of keys that belong to none.
+pub const NO_VAULT: i32 = 0;
+/// The vault that digits go to when no column says otherwise.
+pub const DEFAULT_VAULT: i32 = 1;
+
+/// A vault as `pci.vault` has it.
+pub struct Vault {
+    /// Its number: the type modifier.
+    pub number: i32,
+    /// Its name.
+    pub name: String,
+    /// Digits shown at the front and at the back, at most.
+    pub display: (u8, u8),
+    /// Whether values carry an equality hash.
+    pub searchable: bool,
+}
+
+/// A key as `pci.key` has it.
+pub struct Key {
+    /// Identifier, random and unique everywhere.
+    pub id: KeyId,
+    /// Its vault.
+    pub vault: i32,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Version within vault and purpose.
+    pub version: i32,
+    /// SP 800-57 state.
+    pub state: KeyState,
+    /// Who unwraps it.
+    pub provider: String,
+    /// With which wrapping key.
+    pub kek: String,
+    /// The key, wrapped.
+    pub wrapped: Vec<u8>,
+    /// Key check value.
+    pub check: [u8; 8],
+}
+
+/// Everything, read at one moment.
+pub struct Ring {
+    /// The installation's identifier; None before `pci.init`.
+    pub installation: Option<[u8; 16]>,
+    /// Whether the policy here was made or accepted here, rather than restored from elsewhere.
+    pub active: bool,
+    vaults: Vec<Vault>,
+    keys: Vec<Key>,
+}
+
+thread_local! {
+    static RING: RefCell<Option<(u64, Rc<Ring>)>> = const { RefCell::new(None) };
+}
+
+impl Ring {
+    /// The ring of this database; 55000 before `pci.init`.
+    pub fn get() -> Result<Rc<Ring>> {
+        let generation = catalog::generation();
+        if let Some(ring) = RING.with_borrow(|r| r.as_ref().filter(|(g, _)| *g == generation).map(|(_, r)| r.clone())) {
+            return Ok(ring);
+        }
+        let ring = Rc::new(read()?);
+        RING.set(Some((generation, ring.clone())));
+        Ok(ring)
+    }
+
+    /// 55000 unless the policy is in force.
+    pub fn require_active(&self) -> Result<()> {
+        match (self.installation, self.active) {
+            (Some(_), true) => Ok(()),
+            (Some(_), false) => Err(Error::state("the card data policy was restored from elsewhere and is not accepted yet")
+                .hint("Two officers run SELECT pci.accept_policy().")),
+            (None, _) => Err(Error::state("pgpci is not set up in this database").hint("Run SELECT pci.init(…).")),
+        }
+    }
+
+    /// The vault of this number.
+    pub fn vault(&self, number: i32) -> Result<&Vault> {
+        self.vaults.iter().find(|v| v.number == number).ok_or_else(|| {
+            Error::argument(format!("there is no vault number {number}")).hint("See the view pci.vaults.")
+        })
+    }
+
+    /// The vault of this name.
+    pub fn vault_named(&self, name: &str) -> Result<&Vault> {
+        self.vaults.iter().find(|v| v.name == name).ok_or_else(|| {
+            Error::argument("there is no vault of this name").hint("See the view pci.vaults.")
+        })
+    }
+
+    /// The key of this identifier.
+    pub fn key(&self, id: KeyId) -> Result<&Key> {
+        self.keys.iter().find(|k| k.id == id).ok_or_else(|| {
+            Error::key(format!("key {} is unknown in this database", id.0 as i64))
+                .hint("The value was sealed elsewhere: restore pci.key from there.")
+        })
+    }
+
+    /// The newest key of a vault that may encrypt.
+    pub fn current(&self, vault: i32, purpose: Purpose) -> Result<&Key> {
+        self.keys
+            .iter()
+            .filter(|k| k.vault == vault && k.purpose == purpose && k.state.may_encrypt())
+            .max_by_key(|k| k.version)
+            .ok_or_else(|| Error::state("the vault has no active key").hint("See the view pci.keys."))
+    }
+
+    /// The encryption context of a key.
+    pub fn context(&self, vault: i32, key_id: KeyId, purpose: Purpose) -> Result<Context> {
+        let installation = self.installation.ok_or_else(|| Error::state("pgpci is not set up in this database"))?;
+        Ok(Context { installation, vault, key_id, purpose })
+    }
+}
+
+fn read() -> Result<Ring> {
+    let mut ring = Ring { installation: None, active: false, vaults: Vec::new(), keys: Vec::new() };
+    let Some(catalog) = catalog::get() else {
+        return match session::can_read_catalog() {
+            true => Ok(ring),
+            // While changes are decoded, catalogs are of the past; the session starts anew and reads them then.
+            false => Err(Error::state("the card data policy changed and cannot be read now").hint("Connect again.")),
+        };
+    };
+    let here = (session::system_identifier() as i64, session::database());
+    table::scan(catalog.table("installation"), |row| {
+        ring.installation = row.get::<pgrx::Uuid>(0).map(|u| *u.as_bytes());
+        ring.active = (row.get::<i64>(1), row.get::<pgrx::pg_sys::Oid>(2)) == (Some(here.0), Some(here.1));
+    });
+    table::scan(catalog.table("vault"), |row| {
+        ring.vaults.push(Vault {
+            number: row.get(0).unwrap_or_default(),
+            name: row.get(1).unwrap_or_default(),
+            display: (row.get::<i32>(4).unwrap_or(0) as u8, row.get::<i32>(5).unwrap_or(0) as u8),
+            searchable: row.get(6).unwrap_or_default(),
+        });
+    });
+    table::scan(catalog.table("key"), |row| {
+        let text = |i| row.get::<String>(i).unwrap_or_default();
+        // A row that does not make sense is a key that is unknown: its values say so when they are needed.
+        let (Some(purpose), Some(state)) = (Purpose::parse(&text(2)), KeyState::parse(&text(4))) else { return };
+        let Some(check) = row.get::<Vec<u8>>(8).and_then(|c| c.try_into().ok()) else { return };
+        ring.keys.push(Key {
+            id: KeyId(row.get::<i64>(0).unwrap_or_default() as u64),
+            vault: row.get(1).unwrap_or_default(),
+            purpose,
+            version: row.get(3).unwrap_or_default(),
+            state,
+            provider: text(5),
+            kek: text(6),
+            wrapped: row.get(7).unwrap_or_default(),
+            check,
+        });
+    });
+    Ok(ring)
+}

@@ -1,0 +1,59 @@
+//! Comparison of stored values: by their equality hash, without a key, a total order without meaning.
+
+use std::cmp::Ordering;
+
+use crate::access::search;
+use crate::error::Result;
+use crate::pg::call::{Call, Value};
+
+/// `=`
+pub fn eq(call: &mut Call) -> Result<Value> {
+    Ok((order(call)? == Ordering::Equal).into())
+}
+
+/// `<>`
+pub fn ne(call: &mut Call) -> Result<Value> {
+    Ok((order(call)? != Ordering::Equal).into())
+}
+
+/// `<`
+pub fn lt(call: &mut Call) -> Result<Value> {
+    Ok((order(call)? == Ordering::Less).into())
+}
+
+/// `<=`
+pub fn le(call: &mut Call) -> Result<Value> {
+    Ok((order(call)? != Ordering::Greater).into())
+}
+
+/// `>`
+pub fn gt(call: &mut Call) -> Result<Value> {
+    Ok((order(call)? == Ordering::Greater).into())
+}
+
+/// `>=`
+pub fn ge(call: &mut Call) -> Result<Value> {
+    Ok((order(call)? != Ordering::Less).into())
+}
+
+/// btree support function 1
+pub fn cmp(call: &mut Call) -> Result<Value> {
+    Ok((order(call)? as i32).into())
+}
+
+/// hash support function 1
+pub fn hash(call: &mut Call) -> Result<Value> {
+    search::require_in(call)?;
+    Ok((call.pan(0)?.hash32() as i32).into())
+}
+
+/// hash support function 2
+pub fn hash_extended(call: &mut Call) -> Result<Value> {
+    search::require_in(call)?;
+    Ok((call.pan(0)?.hash64(call.i64(1) as u64) as i64).into())
+}
+
+fn order(call: &Call) -> Result<Ordering> {
+    search::require_in(call)?;
+    Ok(call.pan(0)?.cmp(&call.pan(1)?))
+}

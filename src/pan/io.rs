@@ -1,0 +1,105 @@
+//! Input and output of `pci.pan`: digits or sealed form in, mask (or sealed form) out.
+
+use pgpci_core::access::Capability;
+use pgpci_core::seal::Pan;
+
+use super::{make, output};
+use crate::access;
+use crate::error::{Error, Result};
+use crate::key::ring::{DEFAULT_VAULT, Ring};
+use crate::pg::call::{Call, Value, cstring, varlena};
+use crate::pg::report;
+
+/// `pan_in(cstring, oid, integer)`
+pub fn input(call: &mut Call) -> Result<Value> {
+    built(call.cstring(0), call.i32(2))
+}
+
+/// `pan_recv(internal, oid, integer)`: the bytes of the text form.
+pub fn receive(call: &mut Call) -> Result<Value> {
+    built(call.message(0), call.i32(2))
+}
+
+/// Casts from text types.
+pub fn from_text(call: &mut Call) -> Result<Value> {
+    built(call.bytes(0), call.i32(1))
+}
+
+/// `pan_out(pan)`
+pub fn output(call: &mut Call) -> Result<Value> {
+    let pan = call.pan(0)?;
+    if output::is_sealed() {
+        return Ok(cstring(&sealed(pan)?));
+    }
+    let mut mask = [0; 19];
+    let len = pan.mask(&mut mask);
+    Ok(cstring(&mask[..len]))
+}
+
+/// `pan_send(pan)`: the bytes of the text form.
+pub fn send(call: &mut Call) -> Result<Value> {
+    let pan = call.pan(0)?;
+    if output::is_sealed() {
+        return Ok(varlena(&sealed(pan)?));
+    }
+    let mut mask = [0; 19];
+    let len = pan.mask(&mut mask);
+    Ok(varlena(&mask[..len]))
+}
+
+/// `pan_typmod_in(cstring[])`: a vault by name or, as dumps have it, by number.
+pub fn typmod_in(call: &mut Call) -> Result<Value> {
+    let words = call.cstring_array(0);
+    let [word] = words.as_slice() else {
+        return Err(Error::argument("pci.pan takes one vault").hint("Write pci.pan('default')."));
+    };
+    if let Ok(number) = word.parse::<i32>() {
+        return match number {
+            1.. => Ok(number.into()),
+            _ => Err(Error::argument("vault numbers start at 1")),
+        };
+    }
+    Ok(Ring::get()?.vault_named(word)?.number.into())
+}
+
+/// `pan_typmod_out(integer)`
+pub fn typmod_out(call: &mut Call) -> Result<Value> {
+    Ok(cstring(format!("({})", call.i32(0)).as_bytes()))
+}
+
+/// The cast that binds a value to its column's vault.
+pub fn to_vault(call: &mut Call) -> Result<Value> {
+    let pan = call.pan(0)?;
+    let vault = call.i32(1);
+    if pan.is_comparand() {
+        return Err(access::refuse(Capability::Store, vault));
+    }
+    // Values of keys that are unknown here (a restore, replication) stay as they are.
+    let at_home = vault <= 0 || vault == DEFAULT_VAULT || {
+        let ring = Ring::get()?;
+        ring.vault(vault)?;
+        ring.key(pan.key_id()).is_ok_and(|key| key.vault == vault)
+    };
+    if !at_home {
+        return Err(Error::argument("the value belongs to another vault"));
+    }
+    Ok(varlena(pan.bytes()))
+}
+
+fn built(text: &[u8], typmod: i32) -> Result<Value> {
+    match make(text, typmod) {
+        Ok(pan) => Ok(varlena(pan.as_bytes())),
+        Err(error) => {
+            // COPY and bind would add the digits they were given to the context.
+            report::hide_input_in_context();
+            Err(error)
+        }
+    }
+}
+
+fn sealed(pan: Pan<'_>) -> Result<Vec<u8>> {
+    access::require(Capability::Export, DEFAULT_VAULT)?;
+    let mut text = Vec::with_capacity(128);
+    pan.write_text(&mut text);
+    Ok(text)
+}

@@ -1,0 +1,49 @@
+//! When a card number leaves in its sealed form instead of its mask: in COPY TO, in pg_dump's cursor, where
+//! changes are decoded or replicated, and where the session asks for it. Under the capability `export`.
+
+use std::cell::Cell;
+
+use crate::guc::{self, PanOutput};
+use crate::pg::session;
+
+thread_local! {
+    static EXPORTING: Cell<u32> = const { Cell::new(0) };
+    static STORING: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The cursor that pg_dump --inserts reads tables through.
+pub const DUMP_CURSOR: &[u8] = b"_pg_dump_cursor";
+
+/// Whether values leave sealed now.
+pub fn is_sealed() -> bool {
+    EXPORTING.get() > 0
+        || guc::PAN_OUTPUT.get() == PanOutput::Sealed
+        || session::is_walsender()
+        || session::is_decoding()
+}
+
+/// Whether a utility statement runs that keeps what it reads (COPY FROM, DDL): no value for comparison only.
+pub fn is_storing() -> bool {
+    STORING.get() > 0
+}
+
+/// A COPY TO or a fetch from pg_dump's cursor begins or ends.
+pub fn exporting(begins: bool) {
+    EXPORTING.set(if begins { EXPORTING.get() + 1 } else { EXPORTING.get().saturating_sub(1) });
+}
+
+/// A COPY FROM or DDL begins or ends.
+pub fn storing(begins: bool) {
+    STORING.set(if begins { STORING.get() + 1 } else { STORING.get().saturating_sub(1) });
+}
+
+/// How deep both are, to be restored when a subtransaction's failure cuts statements off.
+pub fn depth() -> (u32, u32) {
+    (EXPORTING.get(), STORING.get())
+}
+
+/// Back to a depth.
+pub fn set_depth(depth: (u32, u32)) {
+    EXPORTING.set(depth.0);
+    STORING.set(depth.1);
+}

@@ -1,0 +1,239 @@
+//! The objects of the extension in this database by OID, looked up once and again after DDL.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::CString;
+
+use pgrx::pg_sys;
+
+use crate::pg::session;
+
+/// The schema of every object of ours.
+pub const SCHEMA: &str = "pci";
+const OPERATORS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
+
+/// What the hooks must know of this database.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    /// Schema `pci`.
+    pub namespace: pg_sys::Oid,
+    /// Type `pci.pan`.
+    pub pan: pg_sys::Oid,
+    /// The operators of `pci.pan` with itself and with text.
+    pub operators: Vec<pg_sys::Oid>,
+    /// Tables, in the order of `TABLES`.
+    tables: [pg_sys::Oid; TABLES.len()],
+}
+
+const TABLES: [&str; 4] = ["installation", "vault", "key", "access_grant"];
+
+impl Catalog {
+    /// Table `pci.<name>`.
+    pub fn table(&self, name: &str) -> pg_sys::Oid {
+        TABLES.iter().position(|t| *t == name).map_or(pg_sys::InvalidOid, |i| self.tables[i])
+    }
+
+    /// Whether it is one of the tables that only our own functions may change.
+    pub fn is_protected_table(&self, relation: pg_sys::Oid) -> bool {
+        self.tables.contains(&relation)
+    }
+
+    /// Whether the operator compares card numbers.
+    pub fn is_pan_operator(&self, operator: pg_sys::Oid) -> bool {
+        self.operators.contains(&operator)
+    }
+}
+
+thread_local! {
+    // None: not looked up; Some(None): the extension is not in this database.
+    static CATALOG: RefCell<Option<Option<std::rc::Rc<Catalog>>>> = const { RefCell::new(None) };
+    static CONTAINS: RefCell<HashMap<pg_sys::Oid, bool>> = RefCell::new(HashMap::new());
+    static REGISTERED: Cell<bool> = const { Cell::new(false) };
+    static GENERATION: Cell<u64> = const { Cell::new(1) };
+}
+
+/// Changes whenever something that a cached decision rests on may have changed: our tables, memberships.
+pub fn generation() -> u64 {
+    register();
+    GENERATION.get()
+}
+
+/// Tells every session (on standbys too), once this transaction commits, that a table of ours changed.
+/// Plans that depend on it are made anew.
+pub fn changed(table: &str) {
+    if let Some(catalog) = get() {
+        // SAFETY: a relation that exists.
+        unsafe { pg_sys::CacheInvalidateRelcacheByRelid(catalog.table(table)) };
+    }
+    bump();
+}
+
+/// The extension's objects in this database, or None where it is not created or cannot be read now.
+pub fn get() -> Option<std::rc::Rc<Catalog>> {
+    if let Some(known) = CATALOG.with_borrow(Clone::clone) {
+        return known;
+    }
+    if !session::can_read_catalog() {
+        return None;
+    }
+    register();
+    let found = look_up().map(std::rc::Rc::new);
+    CATALOG.set(Some(found.clone()));
+    found
+}
+
+/// Whether values of the type hold card numbers: `pci.pan`, its domains, arrays, rows, ranges.
+pub fn contains_pan(type_oid: pg_sys::Oid) -> bool {
+    // Built-in types never do, but for anonymous rows, which the walk treats by what they are made of.
+    if type_oid.to_u32() < pg_sys::FirstNormalObjectId {
+        return false;
+    }
+    let Some(catalog) = get() else { return false };
+    if type_oid == catalog.pan {
+        return true;
+    }
+    if let Some(known) = CONTAINS.with_borrow(|map| map.get(&type_oid).copied()) {
+        return known;
+    }
+    let found = parts(type_oid).into_iter().any(contains_pan);
+    CONTAINS.with_borrow_mut(|map| map.insert(type_oid, found));
+    found
+}
+
+fn look_up() -> Option<Catalog> {
+    let schema = CString::new(SCHEMA).ok()?;
+    // SAFETY: syscache look-ups, all with missing_ok.
+    unsafe {
+        let namespace = pg_sys::get_namespace_oid(schema.as_ptr(), true);
+        if namespace == pg_sys::InvalidOid {
+            return None;
+        }
+        let pan = pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::TYPENAMENSP as _,
+            pg_sys::Anum_pg_type_oid as _,
+            pg_sys::Datum::from(c"pan".as_ptr()),
+            pg_sys::Datum::from(namespace),
+            pg_sys::Datum::from(0usize),
+            pg_sys::Datum::from(0usize),
+        );
+        if pan == pg_sys::InvalidOid {
+            return None;
+        }
+        let mut operators = Vec::with_capacity(18);
+        for name in OPERATORS {
+            for (left, right) in [(pan, pan), (pan, pg_sys::TEXTOID), (pg_sys::TEXTOID, pan)] {
+                operators.push(operator(name, namespace, left, right));
+            }
+        }
+        operators.retain(|oid| *oid != pg_sys::InvalidOid);
+        let tables = TABLES.map(|name| {
+            let name = CString::new(name).unwrap_or_default();
+            pg_sys::get_relname_relid(name.as_ptr(), namespace)
+        });
+        Some(Catalog { namespace, pan, operators, tables })
+    }
+}
+
+/// # Safety
+/// Called where the syscache can be read.
+unsafe fn operator(name: &str, namespace: pg_sys::Oid, left: pg_sys::Oid, right: pg_sys::Oid) -> pg_sys::Oid {
+    let name = CString::new(name).unwrap_or_default();
+    // SAFETY: by contract.
+    unsafe {
+        pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::OPERNAMENSP as _,
+            pg_sys::Anum_pg_operator_oid as _,
+            pg_sys::Datum::from(name.as_ptr()),
+            pg_sys::Datum::from(left),
+            pg_sys::Datum::from(right),
+            pg_sys::Datum::from(namespace),
+        )
+    }
+}
+
+/// The types that a type is made of.
+fn parts(type_oid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    // SAFETY: syscache look-ups; a composite's descriptor is reference-counted and released.
+    unsafe {
+        let base = pg_sys::getBaseType(type_oid);
+        if base != type_oid {
+            return vec![base];
+        }
+        let element = pg_sys::get_element_type(type_oid);
+        if element != pg_sys::InvalidOid {
+            return vec![element];
+        }
+        let range = pg_sys::get_range_subtype(type_oid);
+        if range != pg_sys::InvalidOid {
+            return vec![range];
+        }
+        let multirange = pg_sys::get_multirange_range(type_oid);
+        if multirange != pg_sys::InvalidOid {
+            return vec![multirange];
+        }
+        if pg_sys::get_typtype(type_oid) as u8 == pg_sys::TYPTYPE_COMPOSITE {
+            let descriptor = pg_sys::lookup_rowtype_tupdesc_noerror(type_oid, -1, true);
+            if descriptor.is_null() {
+                return Vec::new();
+            }
+            let count = (*descriptor).natts as usize;
+            let types = (0..count)
+                .map(|i| &*crate::pg::compat::attribute(descriptor, i))
+                .filter(|attribute| !attribute.attisdropped)
+                .map(|attribute| attribute.atttypid)
+                .collect();
+            if (*descriptor).tdrefcount >= 0 {
+                pg_sys::DecrTupleDescRefCount(descriptor);
+            }
+            return types;
+        }
+        Vec::new()
+    }
+}
+
+fn register() {
+    if REGISTERED.replace(true) {
+        return;
+    }
+    // SAFETY: registered once a backend; the callback only drops caches.
+    unsafe {
+        for cache in [
+            pg_sys::SysCacheIdentifier::NAMESPACEOID,
+            pg_sys::SysCacheIdentifier::TYPEOID,
+            pg_sys::SysCacheIdentifier::OPEROID,
+        ] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as _, Some(forget), pg_sys::Datum::from(0usize));
+        }
+        let memberships = pg_sys::SysCacheIdentifier::AUTHMEMMEMROLE;
+        pg_sys::CacheRegisterSyscacheCallback(memberships as _, Some(changed_role), pg_sys::Datum::from(0usize));
+        pg_sys::CacheRegisterRelcacheCallback(Some(changed_relation), pg_sys::Datum::from(0usize));
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn forget(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    bump();
+    CATALOG.set(None);
+    CONTAINS.with_borrow_mut(HashMap::clear);
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn changed_role(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    bump();
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn changed_relation(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
+    crate::pg::relation::forget();
+    let ours = CATALOG.with_borrow(|c| match c {
+        Some(Some(catalog)) => relation == pg_sys::InvalidOid || catalog.is_protected_table(relation),
+        _ => true,
+    });
+    if ours {
+        bump();
+    }
+}
+
+fn bump() {
+    GENERATION.set(GENERATION.get() + 1);
+}

@@ -1,0 +1,81 @@
+//! Every C symbol that our SQL names, on one screen: the function behind each is safe Rust.
+
+use pgrx::{pg_guard, pg_sys};
+
+use crate::pg::call::Call;
+
+macro_rules! exports {
+    ($($symbol:ident / $info:ident => $body:path;)*) => {$(
+        /// The SQL function of this name; see sql/.
+        // SAFETY: fmgr calls it with a valid fcinfo, as declared in sql/; the guard turns panics into errors.
+        #[pg_guard]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $symbol(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+            // SAFETY: see above.
+            let mut call = unsafe { Call::new(fcinfo) };
+            match $body(&mut call) {
+                Ok(value) => value,
+                Err(error) => error.raise(),
+            }
+        }
+
+        /// Version-1 calling convention of the function.
+        // SAFETY: only its address is taken by fmgr.
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $info() -> *const pg_sys::Pg_finfo_record {
+            static V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+            &V1
+        }
+    )*};
+}
+
+exports! {
+    pan_in / pg_finfo_pan_in => crate::pan::io::input;
+    pan_out / pg_finfo_pan_out => crate::pan::io::output;
+    pan_recv / pg_finfo_pan_recv => crate::pan::io::receive;
+    pan_send / pg_finfo_pan_send => crate::pan::io::send;
+    pan_typmod_in / pg_finfo_pan_typmod_in => crate::pan::io::typmod_in;
+    pan_typmod_out / pg_finfo_pan_typmod_out => crate::pan::io::typmod_out;
+    pan_from_text / pg_finfo_pan_from_text => crate::pan::io::from_text;
+    pan_length / pg_finfo_pan_length => crate::pan::io::to_vault;
+    pan_mask / pg_finfo_pan_mask => crate::pan::functions::mask;
+    pan_bin / pg_finfo_pan_bin => crate::pan::functions::bin;
+    pan_last4 / pg_finfo_pan_last4 => crate::pan::functions::last4;
+    pan_brand / pg_finfo_pan_brand => crate::pan::functions::brand;
+    pan_truncate / pg_finfo_pan_truncate => crate::pan::functions::truncate;
+    text_brand / pg_finfo_text_brand => crate::pan::functions::brand_of_text;
+    text_truncate_pan / pg_finfo_text_truncate_pan => crate::pan::functions::truncate_text;
+    text_luhn_valid / pg_finfo_text_luhn_valid => crate::pan::functions::luhn_valid;
+    pan_reveal / pg_finfo_pan_reveal => crate::pan::doors::reveal;
+    pan_hash_pan / pg_finfo_pan_hash_pan => crate::pan::doors::hash_pan;
+    pan_eq / pg_finfo_pan_eq => crate::pan::compare::eq;
+    pan_ne / pg_finfo_pan_ne => crate::pan::compare::ne;
+    pan_lt / pg_finfo_pan_lt => crate::pan::compare::lt;
+    pan_le / pg_finfo_pan_le => crate::pan::compare::le;
+    pan_gt / pg_finfo_pan_gt => crate::pan::compare::gt;
+    pan_ge / pg_finfo_pan_ge => crate::pan::compare::ge;
+    pan_cmp / pg_finfo_pan_cmp => crate::pan::compare::cmp;
+    pan_hash / pg_finfo_pan_hash => crate::pan::compare::hash;
+    pan_hash_extended / pg_finfo_pan_hash_extended => crate::pan::compare::hash_extended;
+    pan_eq_text / pg_finfo_pan_eq_text => crate::pan::compare_text::eq;
+    pan_ne_text / pg_finfo_pan_ne_text => crate::pan::compare_text::ne;
+    pan_lt_text / pg_finfo_pan_lt_text => crate::pan::compare_text::lt;
+    pan_le_text / pg_finfo_pan_le_text => crate::pan::compare_text::le;
+    pan_gt_text / pg_finfo_pan_gt_text => crate::pan::compare_text::gt;
+    pan_ge_text / pg_finfo_pan_ge_text => crate::pan::compare_text::ge;
+    pan_cmp_text / pg_finfo_pan_cmp_text => crate::pan::compare_text::cmp;
+    text_eq_pan / pg_finfo_text_eq_pan => crate::pan::compare_text::text_eq;
+    text_ne_pan / pg_finfo_text_ne_pan => crate::pan::compare_text::text_ne;
+    text_lt_pan / pg_finfo_text_lt_pan => crate::pan::compare_text::text_lt;
+    text_le_pan / pg_finfo_text_le_pan => crate::pan::compare_text::text_le;
+    text_gt_pan / pg_finfo_text_gt_pan => crate::pan::compare_text::text_gt;
+    text_ge_pan / pg_finfo_text_ge_pan => crate::pan::compare_text::text_ge;
+    text_hash_pan / pg_finfo_text_hash_pan => crate::pan::compare_text::hash;
+    text_hash_pan_extended / pg_finfo_text_hash_pan_extended => crate::pan::compare_text::hash_extended;
+    pci_init / pg_finfo_pci_init => crate::access::init::init;
+    pci_accept_policy / pg_finfo_pci_accept_policy => crate::access::init::accept_policy;
+    pci_grant_access / pg_finfo_pci_grant_access => crate::access::grant::grant;
+    pci_revoke_access / pg_finfo_pci_revoke_access => crate::access::grant::revoke;
+    pci_is_active / pg_finfo_pci_is_active => crate::access::init::is_active;
+    pci_key_status / pg_finfo_pci_key_status => crate::key::status;
+}

@@ -1,0 +1,145 @@
+//! Letters from backends to the broker, and its answers. All under the region's lock.
+
+use pgpci_core::key::{Context, KeyId, Purpose};
+use pgrx::pg_sys;
+
+/// Longest provider name, wrapping key name, wrapped key and message, in bytes.
+pub const PROVIDER: usize = 32;
+/// See `PROVIDER`.
+pub const KEK: usize = 512;
+/// See `PROVIDER`.
+pub const BLOB: usize = 2048;
+/// See `PROVIDER`.
+pub const MESSAGE: usize = 240;
+
+/// Where a letter is on its way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Nobody's.
+    Free = 0,
+    /// The broker has not seen it.
+    Posted,
+    /// The helper is working on it.
+    Sent,
+    /// Answered.
+    Done,
+    /// The writer went away while the helper was working.
+    Abandoned,
+}
+
+/// Bytes of at most N.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Bytes<const N: usize> {
+    len: u32,
+    bytes: [u8; N],
+}
+
+impl<const N: usize> Bytes<N> {
+    /// Copies; false if too long.
+    pub fn set(&mut self, from: &[u8]) -> bool {
+        let fits = from.len() <= N;
+        let len = from.len().min(N);
+        self.bytes[..len].copy_from_slice(&from[..len]);
+        self.len = len as u32;
+        fits
+    }
+
+    /// What was set.
+    pub fn get(&self) -> &[u8] {
+        &self.bytes[..(self.len as usize).min(N)]
+    }
+}
+
+/// One request and its answer. No key in it: keys go straight to a slot.
+#[repr(C)]
+pub struct Letter {
+    /// See `State`.
+    pub state: State,
+    /// Whether a new key is wanted (else: unwrap `blob`).
+    pub generate: bool,
+    /// 0, or a failure's number + 1.
+    pub failure: u8,
+    /// The purpose's number.
+    pub purpose: u8,
+    /// Whose letter.
+    pub pid: i32,
+    /// The database of the key.
+    pub database: u32,
+    /// The vault of the key.
+    pub vault: i32,
+    /// The key.
+    pub key_id: u64,
+    /// Tells an answer to this letter from one to its predecessor in the same place.
+    pub serial: u64,
+    /// Wakes the writer.
+    pub latch: usize,
+    /// Which installation.
+    pub installation: [u8; 16],
+    /// Provider by name.
+    pub provider: Bytes<PROVIDER>,
+    /// Wrapping key by name.
+    pub kek: Bytes<KEK>,
+    /// The wrapped key: in the request to unwrap, in the answer to generate.
+    pub blob: Bytes<BLOB>,
+    /// Why it failed.
+    pub message: Bytes<MESSAGE>,
+}
+
+impl Letter {
+    /// Back to nobody's.
+    pub fn clear(&mut self) {
+        self.state = State::Free;
+        self.latch = 0;
+        self.pid = 0;
+    }
+
+    /// The encryption context that the provider binds.
+    pub fn context(&self) -> Context {
+        Context {
+            installation: self.installation,
+            vault: self.vault,
+            key_id: KeyId(self.key_id),
+            purpose: purpose(self.purpose),
+        }
+    }
+
+    /// Wakes the writer.
+    pub fn wake(&self) {
+        wake(self.latch as *mut pg_sys::Latch);
+    }
+}
+
+/// Wakes whoever waits on the latch.
+pub fn wake(latch: *mut pg_sys::Latch) {
+    if !latch.is_null() {
+        // SAFETY: latches of PGPROC entries live as long as shared memory; a stale one wakes somebody in vain.
+        unsafe { pg_sys::SetLatch(latch) };
+    }
+}
+
+/// This process's latch, for others to wake it.
+pub fn my_latch() -> *mut pg_sys::Latch {
+    // SAFETY: MyProc is set in every process that gets here.
+    unsafe { &raw mut (*pg_sys::MyProc).procLatch }
+}
+
+/// The number of a purpose.
+pub fn purpose_number(purpose: Purpose) -> u8 {
+    match purpose {
+        Purpose::Data => 0,
+        Purpose::Equality => 1,
+        Purpose::Hash => 2,
+        Purpose::Policy => 3,
+    }
+}
+
+fn purpose(number: u8) -> Purpose {
+    match number {
+        1 => Purpose::Equality,
+        2 => Purpose::Hash,
+        3 => Purpose::Policy,
+        _ => Purpose::Data,
+    }
+}

@@ -1,0 +1,130 @@
+//! Who is calling, where, and when.
+
+use std::ffi::{CStr, CString};
+use std::path::PathBuf;
+
+use pgrx::pg_sys;
+
+/// The role that authenticated: SET ROLE, SET SESSION AUTHORIZATION and SECURITY DEFINER do not change it.
+pub fn user() -> pg_sys::Oid {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::GetAuthenticatedUserId() }
+}
+
+/// The name of a role, or its number where it is gone.
+pub fn role_name(role: pg_sys::Oid) -> String {
+    // SAFETY: noerr; the result is a palloc'd string or null.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(role, true);
+        if name.is_null() { role.to_u32().to_string() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+    }
+}
+
+/// The role of this name, if there is one.
+pub fn role(name: &str) -> Option<pg_sys::Oid> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: missing_ok.
+    let oid = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// Membership that was granted by name: a superuser is not a member of everything here.
+pub fn is_member(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    member == role || unsafe { pg_sys::is_member_of_role_nosuper(member, role) }
+}
+
+/// The database of this backend, or InvalidOid.
+pub fn database() -> pg_sys::Oid {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::MyDatabaseId }
+}
+
+/// The system identifier of this cluster: shared by a primary and its standbys, new after initdb.
+pub fn system_identifier() -> u64 {
+    // SAFETY: reads the control file's copy.
+    unsafe { pg_sys::GetSystemIdentifier() }
+}
+
+/// Now, in microseconds of PostgreSQL's epoch.
+pub fn now() -> i64 {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// Whether a replication client is on the other side.
+pub fn is_walsender() -> bool {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::am_walsender }
+}
+
+/// Whether changes are being decoded here: by a walsender or by a slot function.
+pub fn is_decoding() -> bool {
+    // SAFETY: reads backend-local variables.
+    unsafe { !pg_sys::MyReplicationSlot.is_null() }
+}
+
+/// Whether catalogs are read as of a past moment: nothing of ours can be read then.
+pub fn in_historic_snapshot() -> bool {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::HistoricSnapshotActive() }
+}
+
+/// Whether this is a worker of somebody else's parallel query.
+pub fn is_parallel_worker() -> bool {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::ParallelWorkerNumber >= 0 }
+}
+
+/// Whether a transaction is open, so that catalogs can be read.
+pub fn in_transaction() -> bool {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::IsTransactionState() }
+}
+
+/// Whether this backend may serve a session here: connected, in a transaction, in a database.
+pub fn can_read_catalog() -> bool {
+    in_transaction() && database() != pg_sys::InvalidOid && !in_historic_snapshot()
+}
+
+/// Whether PostgreSQL is running an extension's own script.
+pub fn in_extension_script() -> bool {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::creating_extension }
+}
+
+/// The data directory.
+pub fn data_directory() -> PathBuf {
+    // SAFETY: set before libraries are preloaded.
+    unsafe { PathBuf::from(CStr::from_ptr(pg_sys::DataDir).to_string_lossy().into_owned()) }
+}
+
+/// The directory of the postgres program.
+pub fn program_directory() -> PathBuf {
+    // SAFETY: a static, NUL-terminated buffer.
+    let path = unsafe { CStr::from_ptr((&raw const pg_sys::my_exec_path).cast()) };
+    let path = PathBuf::from(path.to_string_lossy().into_owned());
+    path.parent().map(PathBuf::from).unwrap_or_default()
+}
+
+/// Raises what a cancel or terminate asked for.
+pub fn check_interrupts() {
+    pgrx::check_for_interrupts!();
+}
+
+/// Waits for the latch of this backend, at most `milliseconds`; interrupts raise.
+pub fn wait(milliseconds: i64) {
+    // SAFETY: MyLatch is set in every backend; exits on postmaster death.
+    unsafe {
+        let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, milliseconds, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    check_interrupts();
+}
+
+/// Whether the postmaster is loading shared_preload_libraries.
+pub fn is_preloading() -> bool {
+    // SAFETY: reads a process-local variable.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
