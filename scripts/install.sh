@@ -1,10 +1,18 @@
 #!/usr/bin/env bash
 # Builds and installs the extension and the pgpci command into the PostgreSQL of $PG_CONFIG.
-# PROFILE: release (default) or quick.
+# PROFILE: release (default) or quick. FEATURES: e.g. "--no-default-features --features pg18".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 pg_config=${PG_CONFIG:-pg_config} profile=${PROFILE:-release}
-cargo pgrx init --pg15 "$pg_config" >/dev/null 2>&1 || true
+major=$("$pg_config" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
+cargo pgrx init "--pg$major" "$pg_config" >/dev/null 2>&1 || true
 cargo build --profile "$profile" -p pgpci-cli
-cargo pgrx install --profile "$profile" --pg-config "$pg_config" ${FEATURES:-}
+# shellcheck disable=SC2086 # several words on purpose
+cargo pgrx package --profile "$profile" --pg-config "$pg_config" --out-dir "target/package-$major" ${FEATURES:-}
+# install(1) replaces files: a server that runs keeps the library it has.
+package=target/package-$major
+find "$package" -type f | while read -r file; do
+    install -D -m 644 "$file" "/${file#"$package"/}"
+done
+chmod 755 "$("$pg_config" --pkglibdir)/pgpci.so"
 install -m 755 "target/$profile/pgpci" "$("$pg_config" --bindir)/pgpci"

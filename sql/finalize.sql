@@ -8,6 +8,7 @@ GRANT EXECUTE ON FUNCTION
     pci.pan_in(cstring, oid, integer), pci.pan_out(pci.pan), pci.pan_recv(internal, oid, integer), pci.pan_send(pci.pan),
     pci.pan_typmod_in(cstring[]), pci.pan_typmod_out(integer),
     pci.to_vault(pci.pan, integer, boolean), pci.from_text(text, integer, boolean),
+    pci.from_text(bpchar, integer, boolean),
     pci.mask(pci.pan), pci.bin(pci.pan), pci.last4(pci.pan), pci.brand(pci.pan), pci.brand(text),
     pci.truncate_pan(pci.pan), pci.truncate_pan(text), pci.luhn_valid(text),
     pci.reveal(pci.pan, text), pci.hash_pan(pci.pan),

@@ -1,8 +1,9 @@
 -- The type pci.pan: text in, mask out.
--- Input makes a random nonce, so it is VOLATILE; comparison support needs no key and is IMMUTABLE.
+-- Input makes a random nonce, so it is STABLE at most (PostgreSQL frowns on VOLATILE input functions) and never
+-- folded into a constant more than once; comparison support needs no key and is IMMUTABLE.
 
 CREATE FUNCTION pan_in(cstring, oid, integer) RETURNS pan
-    LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pan_in';
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pan_in';
 COMMENT ON FUNCTION pan_in(cstring, oid, integer) IS
     'input: digits, or the sealed form';
 
@@ -12,7 +13,7 @@ COMMENT ON FUNCTION pan_out(pan) IS
     'output: the mask, or the sealed form where it is exported';
 
 CREATE FUNCTION pan_recv(internal, oid, integer) RETURNS pan
-    LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pan_recv';
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pan_recv';
 COMMENT ON FUNCTION pan_recv(internal, oid, integer) IS
     'binary input: the bytes of the text form';
 
@@ -39,8 +40,7 @@ CREATE TYPE pan (
     TYPMOD_IN = pan_typmod_in,
     TYPMOD_OUT = pan_typmod_out,
     INTERNALLENGTH = VARIABLE,
-    STORAGE = external,
-    ALIGNMENT = char
+    STORAGE = external
 );
 COMMENT ON TYPE pan IS 'A card number (PAN): stored encrypted, shown as its mask.';
 
@@ -56,6 +56,11 @@ CREATE FUNCTION from_text(text, integer, boolean) RETURNS pan
 COMMENT ON FUNCTION from_text(text, integer, boolean) IS
     'a card number from text';
 
+CREATE FUNCTION from_text(bpchar, integer, boolean) RETURNS pan
+    LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pan_from_text';
+COMMENT ON FUNCTION from_text(bpchar, integer, boolean) IS
+    'a card number from text';
+
 CREATE FUNCTION mask(pan) RETURNS text
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pan_mask';
 COMMENT ON FUNCTION mask(pan) IS
@@ -64,7 +69,7 @@ COMMENT ON FUNCTION mask(pan) IS
 CREATE CAST (pan AS pan) WITH FUNCTION to_vault(pan, integer, boolean) AS IMPLICIT;
 CREATE CAST (text AS pan) WITH FUNCTION from_text(text, integer, boolean) AS ASSIGNMENT;
 CREATE CAST (varchar AS pan) WITH FUNCTION from_text(text, integer, boolean) AS ASSIGNMENT;
-CREATE CAST (bpchar AS pan) WITH FUNCTION from_text(text, integer, boolean) AS ASSIGNMENT;
+CREATE CAST (bpchar AS pan) WITH FUNCTION from_text(bpchar, integer, boolean) AS ASSIGNMENT;
 CREATE CAST (pan AS text) WITH FUNCTION mask(pan) AS ASSIGNMENT;
 CREATE CAST (pan AS varchar) WITH FUNCTION mask(pan) AS ASSIGNMENT;
 CREATE CAST (pan AS bpchar) WITH FUNCTION mask(pan) AS ASSIGNMENT;
@@ -118,7 +123,8 @@ CREATE FUNCTION hash_pan(pan) RETURNS bytea
 COMMENT ON FUNCTION hash_pan(pan) IS
     'HMAC-SHA-256 of the whole card number under the vault''s hash key, 32 bytes; needs the capability search; recorded';
 
--- Comparison: by the stored equality hash; text comparands by the hash of their digits
+-- Comparison: by the stored equality hash; text comparands by the hash of their digits. The operators live in
+-- pg_catalog: they are looked up by search_path, and applications that know nothing of pgpci find them so.
 
 CREATE FUNCTION pan_eq(pan, pan) RETURNS boolean
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pan_eq';
@@ -240,205 +246,205 @@ CREATE FUNCTION text_hash_pan_extended(text, bigint) RETURNS bigint
 COMMENT ON FUNCTION text_hash_pan_extended(text, bigint) IS
     'support function of the operator classes';
 
-CREATE OPERATOR = (
+CREATE OPERATOR pg_catalog.= (
     LEFTARG = pan,
     RIGHTARG = pan,
     FUNCTION = pan_eq,
-    COMMUTATOR = =,
-    NEGATOR = <>,
+    COMMUTATOR = OPERATOR(pg_catalog.=),
+    NEGATOR = OPERATOR(pg_catalog.<>),
     RESTRICT = eqsel,
     JOIN = eqjoinsel,
     HASHES,
     MERGES
 );
-COMMENT ON OPERATOR = (pan, pan) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.= (pan, pan) IS 'compares card numbers';
 
-CREATE OPERATOR <> (
+CREATE OPERATOR pg_catalog.<> (
     LEFTARG = pan,
     RIGHTARG = pan,
     FUNCTION = pan_ne,
-    COMMUTATOR = <>,
-    NEGATOR = =,
+    COMMUTATOR = OPERATOR(pg_catalog.<>),
+    NEGATOR = OPERATOR(pg_catalog.=),
     RESTRICT = neqsel,
     JOIN = neqjoinsel
 );
-COMMENT ON OPERATOR <> (pan, pan) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.<> (pan, pan) IS 'compares card numbers';
 
-CREATE OPERATOR < (
+CREATE OPERATOR pg_catalog.< (
     LEFTARG = pan,
     RIGHTARG = pan,
     FUNCTION = pan_lt,
-    COMMUTATOR = >,
-    NEGATOR = >=,
+    COMMUTATOR = OPERATOR(pg_catalog.>),
+    NEGATOR = OPERATOR(pg_catalog.>=),
     RESTRICT = scalarltsel,
     JOIN = scalarltjoinsel
 );
-COMMENT ON OPERATOR < (pan, pan) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.< (pan, pan) IS 'compares card numbers';
 
-CREATE OPERATOR <= (
+CREATE OPERATOR pg_catalog.<= (
     LEFTARG = pan,
     RIGHTARG = pan,
     FUNCTION = pan_le,
-    COMMUTATOR = >=,
-    NEGATOR = >,
+    COMMUTATOR = OPERATOR(pg_catalog.>=),
+    NEGATOR = OPERATOR(pg_catalog.>),
     RESTRICT = scalarlesel,
     JOIN = scalarlejoinsel
 );
-COMMENT ON OPERATOR <= (pan, pan) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.<= (pan, pan) IS 'compares card numbers';
 
-CREATE OPERATOR > (
+CREATE OPERATOR pg_catalog.> (
     LEFTARG = pan,
     RIGHTARG = pan,
     FUNCTION = pan_gt,
-    COMMUTATOR = <,
-    NEGATOR = <=,
+    COMMUTATOR = OPERATOR(pg_catalog.<),
+    NEGATOR = OPERATOR(pg_catalog.<=),
     RESTRICT = scalargtsel,
     JOIN = scalargtjoinsel
 );
-COMMENT ON OPERATOR > (pan, pan) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.> (pan, pan) IS 'compares card numbers';
 
-CREATE OPERATOR >= (
+CREATE OPERATOR pg_catalog.>= (
     LEFTARG = pan,
     RIGHTARG = pan,
     FUNCTION = pan_ge,
-    COMMUTATOR = <=,
-    NEGATOR = <,
+    COMMUTATOR = OPERATOR(pg_catalog.<=),
+    NEGATOR = OPERATOR(pg_catalog.<),
     RESTRICT = scalargesel,
     JOIN = scalargejoinsel
 );
-COMMENT ON OPERATOR >= (pan, pan) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.>= (pan, pan) IS 'compares card numbers';
 
-CREATE OPERATOR = (
+CREATE OPERATOR pg_catalog.= (
     LEFTARG = pan,
     RIGHTARG = text,
     FUNCTION = pan_eq_text,
-    COMMUTATOR = =,
-    NEGATOR = <>,
+    COMMUTATOR = OPERATOR(pg_catalog.=),
+    NEGATOR = OPERATOR(pg_catalog.<>),
     RESTRICT = eqsel,
     JOIN = eqjoinsel
 );
-COMMENT ON OPERATOR = (pan, text) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.= (pan, text) IS 'compares card numbers';
 
-CREATE OPERATOR <> (
+CREATE OPERATOR pg_catalog.<> (
     LEFTARG = pan,
     RIGHTARG = text,
     FUNCTION = pan_ne_text,
-    COMMUTATOR = <>,
-    NEGATOR = =,
+    COMMUTATOR = OPERATOR(pg_catalog.<>),
+    NEGATOR = OPERATOR(pg_catalog.=),
     RESTRICT = neqsel,
     JOIN = neqjoinsel
 );
-COMMENT ON OPERATOR <> (pan, text) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.<> (pan, text) IS 'compares card numbers';
 
-CREATE OPERATOR < (
+CREATE OPERATOR pg_catalog.< (
     LEFTARG = pan,
     RIGHTARG = text,
     FUNCTION = pan_lt_text,
-    COMMUTATOR = >,
-    NEGATOR = >=,
+    COMMUTATOR = OPERATOR(pg_catalog.>),
+    NEGATOR = OPERATOR(pg_catalog.>=),
     RESTRICT = scalarltsel,
     JOIN = scalarltjoinsel
 );
-COMMENT ON OPERATOR < (pan, text) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.< (pan, text) IS 'compares card numbers';
 
-CREATE OPERATOR <= (
+CREATE OPERATOR pg_catalog.<= (
     LEFTARG = pan,
     RIGHTARG = text,
     FUNCTION = pan_le_text,
-    COMMUTATOR = >=,
-    NEGATOR = >,
+    COMMUTATOR = OPERATOR(pg_catalog.>=),
+    NEGATOR = OPERATOR(pg_catalog.>),
     RESTRICT = scalarlesel,
     JOIN = scalarlejoinsel
 );
-COMMENT ON OPERATOR <= (pan, text) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.<= (pan, text) IS 'compares card numbers';
 
-CREATE OPERATOR > (
+CREATE OPERATOR pg_catalog.> (
     LEFTARG = pan,
     RIGHTARG = text,
     FUNCTION = pan_gt_text,
-    COMMUTATOR = <,
-    NEGATOR = <=,
+    COMMUTATOR = OPERATOR(pg_catalog.<),
+    NEGATOR = OPERATOR(pg_catalog.<=),
     RESTRICT = scalargtsel,
     JOIN = scalargtjoinsel
 );
-COMMENT ON OPERATOR > (pan, text) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.> (pan, text) IS 'compares card numbers';
 
-CREATE OPERATOR >= (
+CREATE OPERATOR pg_catalog.>= (
     LEFTARG = pan,
     RIGHTARG = text,
     FUNCTION = pan_ge_text,
-    COMMUTATOR = <=,
-    NEGATOR = <,
+    COMMUTATOR = OPERATOR(pg_catalog.<=),
+    NEGATOR = OPERATOR(pg_catalog.<),
     RESTRICT = scalargesel,
     JOIN = scalargejoinsel
 );
-COMMENT ON OPERATOR >= (pan, text) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.>= (pan, text) IS 'compares card numbers';
 
-CREATE OPERATOR = (
+CREATE OPERATOR pg_catalog.= (
     LEFTARG = text,
     RIGHTARG = pan,
     FUNCTION = text_eq_pan,
-    COMMUTATOR = =,
-    NEGATOR = <>,
+    COMMUTATOR = OPERATOR(pg_catalog.=),
+    NEGATOR = OPERATOR(pg_catalog.<>),
     RESTRICT = eqsel,
     JOIN = eqjoinsel
 );
-COMMENT ON OPERATOR = (text, pan) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.= (text, pan) IS 'compares card numbers';
 
-CREATE OPERATOR <> (
+CREATE OPERATOR pg_catalog.<> (
     LEFTARG = text,
     RIGHTARG = pan,
     FUNCTION = text_ne_pan,
-    COMMUTATOR = <>,
-    NEGATOR = =,
+    COMMUTATOR = OPERATOR(pg_catalog.<>),
+    NEGATOR = OPERATOR(pg_catalog.=),
     RESTRICT = neqsel,
     JOIN = neqjoinsel
 );
-COMMENT ON OPERATOR <> (text, pan) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.<> (text, pan) IS 'compares card numbers';
 
-CREATE OPERATOR < (
+CREATE OPERATOR pg_catalog.< (
     LEFTARG = text,
     RIGHTARG = pan,
     FUNCTION = text_lt_pan,
-    COMMUTATOR = >,
-    NEGATOR = >=,
+    COMMUTATOR = OPERATOR(pg_catalog.>),
+    NEGATOR = OPERATOR(pg_catalog.>=),
     RESTRICT = scalarltsel,
     JOIN = scalarltjoinsel
 );
-COMMENT ON OPERATOR < (text, pan) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.< (text, pan) IS 'compares card numbers';
 
-CREATE OPERATOR <= (
+CREATE OPERATOR pg_catalog.<= (
     LEFTARG = text,
     RIGHTARG = pan,
     FUNCTION = text_le_pan,
-    COMMUTATOR = >=,
-    NEGATOR = >,
+    COMMUTATOR = OPERATOR(pg_catalog.>=),
+    NEGATOR = OPERATOR(pg_catalog.>),
     RESTRICT = scalarlesel,
     JOIN = scalarlejoinsel
 );
-COMMENT ON OPERATOR <= (text, pan) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.<= (text, pan) IS 'compares card numbers';
 
-CREATE OPERATOR > (
+CREATE OPERATOR pg_catalog.> (
     LEFTARG = text,
     RIGHTARG = pan,
     FUNCTION = text_gt_pan,
-    COMMUTATOR = <,
-    NEGATOR = <=,
+    COMMUTATOR = OPERATOR(pg_catalog.<),
+    NEGATOR = OPERATOR(pg_catalog.<=),
     RESTRICT = scalargtsel,
     JOIN = scalargtjoinsel
 );
-COMMENT ON OPERATOR > (text, pan) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.> (text, pan) IS 'compares card numbers';
 
-CREATE OPERATOR >= (
+CREATE OPERATOR pg_catalog.>= (
     LEFTARG = text,
     RIGHTARG = pan,
     FUNCTION = text_ge_pan,
-    COMMUTATOR = <=,
-    NEGATOR = <,
+    COMMUTATOR = OPERATOR(pg_catalog.<=),
+    NEGATOR = OPERATOR(pg_catalog.<),
     RESTRICT = scalargesel,
     JOIN = scalargejoinsel
 );
-COMMENT ON OPERATOR >= (text, pan) IS 'compares card numbers';
+COMMENT ON OPERATOR pg_catalog.>= (text, pan) IS 'compares card numbers';
 
 CREATE OPERATOR FAMILY pan_ops USING btree;
 CREATE OPERATOR CLASS pan_ops DEFAULT FOR TYPE pan USING btree FAMILY pan_ops AS

@@ -53,7 +53,7 @@ CREATE TABLE access_grant (
     mac bytea NOT NULL,
     granted_by text NOT NULL,
     granted_at timestamptz NOT NULL,
-    PRIMARY KEY (role, vault, capability)
+    CONSTRAINT access_grant_pkey PRIMARY KEY (role, vault, capability)
 );
 COMMENT ON TABLE access_grant IS 'Who may do what with a vault; each row carries a MAC.';
 

@@ -23,7 +23,11 @@ thread_local! {
 
 /// A statement starts: 53400 if it may conflict and the user has used up the hour's tries.
 pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<()> {
-    if query::targets(desc).into_iter().any(relation::has_pan_constraint) && is_limited()? {
+    if query::targets(desc)
+        .into_iter()
+        .any(relation::has_pan_constraint)
+        && is_limited()?
+    {
         query::count_conflicts(desc);
         PENDING.with_borrow_mut(|p| p.push(desc as usize));
     }
@@ -32,7 +36,11 @@ pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<()> {
 
 /// A statement ends well; ON CONFLICT may have met conflicts all the same.
 pub fn end(desc: *mut pg_sys::QueryDesc) {
-    let ours = PENDING.with_borrow_mut(|p| p.iter().rposition(|d| *d == desc as usize).map(|i| p.remove(i)));
+    let ours = PENDING.with_borrow_mut(|p| {
+        p.iter()
+            .rposition(|d| *d == desc as usize)
+            .map(|i| p.remove(i))
+    });
     if ours.is_some() {
         count(query::conflicts(desc));
     }
@@ -74,7 +82,10 @@ fn is_limited() -> Result<bool> {
     }
     let limit = guc::MAX_CONFLICTS_PER_HOUR.get() as u64;
     if limit > 0 && counters::add(session::user(), Kind::Conflicts, 0) >= limit {
-        audit::record(Class::Denied, "write on a unique card number: hourly limit of conflicts reached");
+        audit::record(
+            Class::Denied,
+            "write on a unique card number: hourly limit of conflicts reached",
+        );
         return Err(Error::new(
             PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             "too many writes of this role failed or conflicted on unique card numbers within the hour",
@@ -92,6 +103,9 @@ fn count(n: u64) {
     let total = counters::add(session::user(), Kind::Conflicts, n);
     // The first, and the one that reaches the limit; those between would only fill the log.
     if total == n || (limit > 0 && total >= limit && total - n < limit) {
-        audit::record(Class::Denied, &format!("{total} writes on unique card numbers failed or conflicted this hour"));
+        audit::record(
+            Class::Denied,
+            &format!("{total} writes on unique card numbers failed or conflicted this hour"),
+        );
     }
 }

@@ -14,7 +14,8 @@ use crate::pg::{catalog, session};
 const INSERT: &str = "INSERT INTO pci.access_grant \
     (role, vault, capability, purposes, valid_from, valid_until, max_per_hour, mac, granted_by, granted_at) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp())";
-const DELETE: &str = "DELETE FROM pci.access_grant WHERE role = $1 AND vault = $2 AND capability = $3";
+const DELETE: &str =
+    "DELETE FROM pci.access_grant WHERE role = $1 AND vault = $2 AND capability = $3";
 
 /// `pci.grant_access(role, vault, capability, purposes, valid_from, valid_until, max_per_hour)`
 pub fn grant(call: &mut Call) -> Result<Value> {
@@ -30,8 +31,12 @@ pub fn grant(call: &mut Call) -> Result<Value> {
     if grant.purposes.is_some() && capability != Capability::Reveal {
         return Err(Error::argument("only the capability reveal has purposes"));
     }
-    if grant.max_per_hour.is_some_and(|m| m <= 0) || (grant.max_per_hour.is_some() && capability != Capability::Reveal) {
-        return Err(Error::argument("max_per_hour is a positive number, for the capability reveal"));
+    if grant.max_per_hour.is_some_and(|m| m <= 0)
+        || (grant.max_per_hour.is_some() && capability != Capability::Reveal)
+    {
+        return Err(Error::argument(
+            "max_per_hour is a positive number, for the capability reveal",
+        ));
     }
     if let (Some(from), Some(until)) = (grant.valid_from, grant.valid_until) {
         if from >= until {
@@ -39,7 +44,14 @@ pub fn grant(call: &mut Call) -> Result<Value> {
         }
     }
     write(&ring, &grant)?;
-    audit::record(Class::Policy, &format!("grant {} on vault \"{vault}\" to \"{}\"", capability.as_str(), session::role_name(role)));
+    audit::record(
+        Class::Policy,
+        &format!(
+            "grant {} on vault \"{vault}\" to \"{}\"",
+            capability.as_str(),
+            session::role_name(role)
+        ),
+    );
     Ok(call.null())
 }
 
@@ -53,7 +65,14 @@ pub fn revoke(call: &mut Call) -> Result<Value> {
         return Err(Error::argument("there is no such grant").hint("See the view pci.access."));
     }
     catalog::changed("access_grant");
-    audit::record(Class::Policy, &format!("revoke {} on vault \"{vault}\" from \"{}\"", capability.as_str(), session::role_name(role)));
+    audit::record(
+        Class::Policy,
+        &format!(
+            "revoke {} on vault \"{vault}\" from \"{}\"",
+            capability.as_str(),
+            session::role_name(role)
+        ),
+    );
     Ok(call.null())
 }
 
@@ -88,7 +107,11 @@ pub fn write(ring: &Ring, grant: &Grant) -> Result<()> {
 fn delete(role: pg_sys::Oid, vault: &str, capability: Capability) -> Result<usize> {
     Ok(tables::writing(|| {
         Spi::connect_mut(|client| {
-            let table = client.update(DELETE, None, &[role.into(), vault.into(), capability.as_str().into()])?;
+            let table = client.update(
+                DELETE,
+                None,
+                &[role.into(), vault.into(), capability.as_str().into()],
+            )?;
             Ok::<usize, pgrx::spi::Error>(table.len())
         })
     })?)
@@ -102,5 +125,6 @@ fn subject(call: &Call, ring: &Ring) -> Result<(pg_sys::Oid, String, Capability)
 }
 
 fn unknown_capability() -> Error {
-    Error::argument("unknown capability").hint("The capabilities are store, search, reveal and export.")
+    Error::argument("unknown capability")
+        .hint("The capabilities are store, search, reveal and export.")
 }

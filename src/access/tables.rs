@@ -33,7 +33,9 @@ pub fn reset() {
 /// 42501 for a statement that writes to a table of ours. A restore may fill them while nothing is in force:
 /// what arrives so counts for nothing until `pci.accept_policy`.
 pub fn check_write(relation: pg_sys::Oid) -> Result<()> {
-    let Some(catalog) = catalog::get() else { return Ok(()) };
+    let Some(catalog) = catalog::get() else {
+        return Ok(());
+    };
     if DEPTH.get() > 0 || !catalog.is_protected_table(relation) || session::in_extension_script() {
         return Ok(());
     }
@@ -41,5 +43,8 @@ pub fn check_write(relation: pg_sys::Oid) -> Result<()> {
         return Ok(());
     }
     crate::audit::record(crate::audit::Class::Denied, "write to a table of pgpci");
-    Err(Error::denied("tables of pgpci change only through its functions").hint("See the schema pci for the function."))
+    Err(
+        Error::denied("tables of pgpci change only through its functions")
+            .hint("See the schema pci for the function."),
+    )
 }

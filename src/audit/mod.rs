@@ -32,7 +32,10 @@ impl fmt::Display for Class {
 
 /// Records one event.
 pub fn record(class: Class, event: &str) {
-    pgrx::log!("pgpci: {class} by \"{}\": {event}", session::role_name(session::user()));
+    pgrx::log!(
+        "pgpci: {class} by \"{}\": {event}",
+        session::role_name(session::user())
+    );
 }
 
 /// Values revealed by the running transaction, by door, vault and purpose: recorded at the first value,
@@ -52,27 +55,54 @@ thread_local! {
 /// Counts a value that goes through a door that decrypts; records the first of each kind at once.
 pub fn count_reveal(door: &'static str, vault: i32, vault_name: &str, purpose: Option<&str>) {
     let first = TALLIES.with_borrow_mut(|tallies| {
-        let same = |t: &&mut Tally| t.door == door && t.vault == vault && t.purpose.as_deref() == purpose;
+        let same =
+            |t: &&mut Tally| t.door == door && t.vault == vault && t.purpose.as_deref() == purpose;
         if let Some(tally) = tallies.iter_mut().find(same) {
             tally.values += 1;
             return false;
         }
-        tallies.push(Tally { door, vault, purpose: purpose.map(str::to_owned), values: 1 });
+        tallies.push(Tally {
+            door,
+            vault,
+            purpose: purpose.map(str::to_owned),
+            values: 1,
+        });
         true
     });
     if first {
-        record(Class::Reveal, &format!("{door} begins in vault \"{vault_name}\"{}", for_purpose(purpose)));
+        record(
+            Class::Reveal,
+            &format!(
+                "{door} begins in vault \"{vault_name}\"{}",
+                for_purpose(purpose)
+            ),
+        );
     }
 }
 
 /// Records the counts; called when a transaction ends, however it ends.
 pub fn flush_reveals() {
     for tally in TALLIES.take() {
-        let Tally { door, vault, purpose, values } = tally;
-        pgrx::log!("pgpci: REVEAL {door} of {values} values in vault {vault}{}", for_purpose(purpose.as_deref()));
+        let Tally {
+            door,
+            vault,
+            purpose,
+            values,
+        } = tally;
+        pgrx::log!(
+            "pgpci: REVEAL {door} of {values} values in vault {vault}{}",
+            for_purpose(purpose.as_deref())
+        );
     }
 }
 
 fn for_purpose(purpose: Option<&str>) -> String {
-    purpose.map(|p| format!(", purpose \"{}\"", p.replace(|c: char| c.is_ascii_digit(), "#"))).unwrap_or_default()
+    purpose
+        .map(|p| {
+            format!(
+                ", purpose \"{}\"",
+                p.replace(|c: char| c.is_ascii_digit(), "#")
+            )
+        })
+        .unwrap_or_default()
 }

@@ -22,32 +22,50 @@ pub fn with_data<T>(ring: &Ring, id: KeyId, mut f: impl FnMut(&mut DataKey) -> T
 }
 
 /// Runs `f` on the equality key of a vault; None where the vault is not searchable.
-pub fn with_equality<T>(ring: &Ring, vault: i32, mut f: impl FnMut(&mut EqualityKey) -> T) -> Result<T> {
-    with(ring, ring.current(vault, Purpose::Equality)?.id.0, move |ready| match ready {
-        Ready::Equality(key) => Some(f(key)),
-        _ => None,
-    })
+pub fn with_equality<T>(
+    ring: &Ring,
+    vault: i32,
+    mut f: impl FnMut(&mut EqualityKey) -> T,
+) -> Result<T> {
+    with(
+        ring,
+        ring.current(vault, Purpose::Equality)?.id.0,
+        move |ready| match ready {
+            Ready::Equality(key) => Some(f(key)),
+            _ => None,
+        },
+    )
 }
 
 /// Runs `f` on the hash key of a vault.
 pub fn with_hash<T>(ring: &Ring, vault: i32, mut f: impl FnMut(&mut HashKey) -> T) -> Result<T> {
-    with(ring, ring.current(vault, Purpose::Hash)?.id.0, move |ready| match ready {
-        Ready::Hash(key) => Some(f(key)),
-        _ => None,
-    })
+    with(
+        ring,
+        ring.current(vault, Purpose::Hash)?.id.0,
+        move |ready| match ready {
+            Ready::Hash(key) => Some(f(key)),
+            _ => None,
+        },
+    )
 }
 
 /// Runs `f` on the key that authenticates policy rows.
 pub fn with_policy<T>(ring: &Ring, mut f: impl FnMut(&mut PolicyKey) -> T) -> Result<T> {
-    with(ring, ring.current(ring::NO_VAULT, Purpose::Policy)?.id.0, move |ready| match ready {
-        Ready::Policy(key) => Some(f(key)),
-        _ => None,
-    })
+    with(
+        ring,
+        ring.current(ring::NO_VAULT, Purpose::Policy)?.id.0,
+        move |ready| match ready {
+            Ready::Policy(key) => Some(f(key)),
+            _ => None,
+        },
+    )
 }
 
 /// Whether the policy key is at hand without asking anybody.
 pub fn policy_is_cached(ring: &Ring) -> bool {
-    let Ok(key) = ring.current(ring::NO_VAULT, Purpose::Policy) else { return false };
+    let Ok(key) = ring.current(ring::NO_VAULT, Purpose::Policy) else {
+        return false;
+    };
     slice::with(key.id.0, |_| ()).is_some() || matches!(load(key), Ok(true))
 }
 
@@ -57,25 +75,41 @@ pub fn status(_: &mut Call) -> Result<Value> {
         let cached = r.slots.iter().filter(|s| s.full).count();
         let running = r.helper.load(std::sync::atomic::Ordering::Relaxed) == 1;
         let calls = r.calls.load(std::sync::atomic::Ordering::Relaxed);
-        format!("{:?},{},{cached},{calls}", region::protection(), if running { "running" } else { "stopped" })
+        format!(
+            "{:?},{},{cached},{calls}",
+            region::protection(),
+            if running { "running" } else { "stopped" }
+        )
     });
-    Ok(varlena(text.unwrap_or_else(|| "None,stopped,0,0".into()).as_bytes()))
+    Ok(varlena(
+        text.unwrap_or_else(|| "None,stopped,0,0".into()).as_bytes(),
+    ))
 }
 
 fn with<T>(ring: &Ring, id: u64, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
-    let wrong = || Error::new(pgrx::PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "the key is not of the kind that the value names");
+    let wrong = || {
+        Error::new(
+            pgrx::PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+            "the key is not of the kind that the value names",
+        )
+    };
     if let Some(found) = slice::with(id, &mut f) {
         return found.ok_or_else(wrong);
     }
     check_protection()?;
     let key = ring.key(KeyId(id))?;
     if !key.state.may_decrypt() {
-        return Err(Error::key(format!("key {} is {}", key.id.0 as i64, key.state.as_str())));
+        return Err(Error::key(format!(
+            "key {} is {}",
+            key.id.0 as i64,
+            key.state.as_str()
+        )));
     }
     if !load(key)? {
         broker::unwrap(ring, key)?;
         if !load(key)? {
-            return Err(Error::key("the key was wiped before it could be used").hint("Raise pgpci.key_cache_ttl."));
+            return Err(Error::key("the key was wiped before it could be used")
+                .hint("Raise pgpci.key_cache_ttl."));
         }
     }
     slice::with(id, &mut f)
@@ -96,9 +130,14 @@ fn check_protection() -> Result<()> {
 
 /// Makes the key ready from its slot; false if no slot holds it.
 fn load(key: &Key) -> Result<bool> {
-    let Some((raw, expires)) = broker::take(key) else { return Ok(false) };
+    let Some((raw, expires)) = broker::take(key) else {
+        return Ok(false);
+    };
     if check_value(raw.expose(), key.purpose) != key.check {
-        return Err(Error::key(format!("key {} is not the key that the database was made with", key.id.0 as i64)));
+        return Err(Error::key(format!(
+            "key {} is not the key that the database was made with",
+            key.id.0 as i64
+        )));
     }
     let ready = match key.purpose {
         Purpose::Data => Ready::Data(DataKey::new(key.id, raw.expose())),

@@ -107,9 +107,15 @@ fn order(call: &mut Call, pan: usize, text: usize) -> Result<Ordering> {
 fn comparand(call: &mut Call, i: usize) -> Result<[u8; 16]> {
     static FINGERPRINT: OnceLock<RandomState> = OnceLock::new();
     // 0 stands for none.
-    let fingerprint = FINGERPRINT.get_or_init(RandomState::new).hash_one(call.bytes(i)) | 1;
+    let fingerprint = FINGERPRINT
+        .get_or_init(RandomState::new)
+        .hash_one(call.bytes(i))
+        | 1;
     access::require(Capability::Search, DEFAULT_VAULT)?;
-    if let Some(cached) = call.cache(Cached { fingerprint: 0, hash: [0; 16] }) {
+    if let Some(cached) = call.cache(Cached {
+        fingerprint: 0,
+        hash: [0; 16],
+    }) {
         if cached.fingerprint == fingerprint {
             return Ok(cached.hash);
         }
@@ -121,7 +127,10 @@ fn comparand(call: &mut Call, i: usize) -> Result<[u8; 16]> {
             return Err(error);
         }
     };
-    if let Some(cached) = call.cache(Cached { fingerprint: 0, hash: [0; 16] }) {
+    if let Some(cached) = call.cache(Cached {
+        fingerprint: 0,
+        hash: [0; 16],
+    }) {
         *cached = Cached { fingerprint, hash };
     }
     Ok(hash)

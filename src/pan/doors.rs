@@ -24,7 +24,14 @@ struct Checked {
     purpose: u64,
 }
 
-const UNCHECKED: Checked = Checked { generation: 0, key_id: 0, vault: 0, until: 0, limit: 0, purpose: 0 };
+const UNCHECKED: Checked = Checked {
+    generation: 0,
+    key_id: 0,
+    vault: 0,
+    until: 0,
+    limit: 0,
+    purpose: 0,
+};
 
 /// `pci.reveal(pan, purpose)`
 pub fn reveal(call: &mut Call) -> Result<Value> {
@@ -38,12 +45,20 @@ pub fn reveal(call: &mut Call) -> Result<Value> {
         let count = counters::add(session::user(), Kind::Reveals, 1);
         if count > known.limit as u64 {
             audit::record(audit::Class::Denied, "reveal: hourly limit reached");
-            return Err(Error::new(PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, "the hourly limit of revealed card numbers is reached")
-                .hint("The limit is max_per_hour of the grant, see pci.access."));
+            return Err(Error::new(
+                PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+                "the hourly limit of revealed card numbers is reached",
+            )
+            .hint("The limit is max_per_hour of the grant, see pci.access."));
         }
     }
     let purpose = call.opt_text(1);
-    audit::count_reveal("reveal", known.vault, &ring.vault(known.vault)?.name, purpose.as_deref());
+    audit::count_reveal(
+        "reveal",
+        known.vault,
+        &ring.vault(known.vault)?.name,
+        purpose.as_deref(),
+    );
     Ok(varlena(clear.to_digits().as_str().as_bytes()))
 }
 
@@ -56,13 +71,17 @@ pub fn hash_pan(call: &mut Call) -> Result<Value> {
     access::require(Capability::Search, vault)?;
     let clear = open(&ring, pan)?;
     audit::count_reveal("hash_pan", vault, &ring.vault(vault)?.name, None);
-    Ok(varlena(&key::with_hash(&ring, vault, |key| key.hash(&clear))?))
+    Ok(varlena(&key::with_hash(&ring, vault, |key| {
+        key.hash(&clear)
+    })?))
 }
 
 fn check_reveal(call: &mut Call) -> Result<Checked> {
     let generation = catalog::generation();
     let key_id = call.pan(0)?.key_id().0;
-    let purpose = call.opt_text(1).map_or(0, |p| crate::pg::worker::blob_hash(p.as_bytes()) | 1);
+    let purpose = call
+        .opt_text(1)
+        .map_or(0, |p| crate::pg::worker::blob_hash(p.as_bytes()) | 1);
     let known = call.cache(UNCHECKED).map_or(UNCHECKED, |c| *c);
     if (known.generation, known.key_id, known.purpose) == (generation, key_id, purpose)
         && (known.until == i64::MAX || session::now() < known.until)
@@ -72,9 +91,20 @@ fn check_reveal(call: &mut Call) -> Result<Checked> {
     let ring = Ring::get()?;
     ring.require_active()?;
     let vault = vault(&ring, call.pan(0)?)?;
-    let Grant { valid_until, max_per_hour, .. } = access::require_reveal(vault, call.opt_text(1).as_deref())?;
+    let Grant {
+        valid_until,
+        max_per_hour,
+        ..
+    } = access::require_reveal(vault, call.opt_text(1).as_deref())?;
     let (until, limit) = (valid_until.unwrap_or(i64::MAX), max_per_hour.unwrap_or(0));
-    let checked = Checked { generation, key_id, vault, until, limit, purpose };
+    let checked = Checked {
+        generation,
+        key_id,
+        vault,
+        until,
+        limit,
+        purpose,
+    };
     if let Some(place) = call.cache(UNCHECKED) {
         *place = checked;
     }
@@ -89,5 +119,7 @@ fn vault(ring: &Ring, pan: Pan<'_>) -> Result<i32> {
 }
 
 fn open(ring: &Ring, pan: Pan<'_>) -> Result<ClearPan> {
-    Ok(key::with_data(ring, pan.key_id(), |key| seal::open(key, pan))??)
+    Ok(key::with_data(ring, pan.key_id(), |key| {
+        seal::open(key, pan)
+    })??)
 }

@@ -59,7 +59,9 @@ pub fn truncate_text(call: &mut Call) -> Result<Value> {
     let digits = clear.to_digits();
     let text = digits.as_str().as_bytes();
     let (first, last) = (shown.first as usize, shown.last as usize);
-    Ok(varlena(&[&text[..first], &text[text.len() - last..]].concat()))
+    Ok(varlena(
+        &[&text[..first], &text[text.len() - last..]].concat(),
+    ))
 }
 
 /// `pci.luhn_valid(text)`

@@ -19,7 +19,11 @@ use crate::{access, key};
 
 /// The vault of a column's type modifier; the default vault without one.
 fn vault_of(typmod: i32) -> i32 {
-    if typmod > NO_VAULT { typmod } else { DEFAULT_VAULT }
+    if typmod > NO_VAULT {
+        typmod
+    } else {
+        DEFAULT_VAULT
+    }
 }
 
 /// A stored value from the digits or the sealed form. Whoever may search but not store gets a value that
@@ -31,7 +35,8 @@ fn make(text: &[u8], typmod: i32) -> Result<PanBuf> {
     let clear = ClearPan::parse(text)?;
     let vault = vault_of(typmod);
     if !access::may(Capability::Store, vault)? {
-        let can_compare = typmod <= NO_VAULT && !output::is_storing() && access::may(Capability::Search, vault)?;
+        let can_compare =
+            typmod <= NO_VAULT && !output::is_storing() && access::may(Capability::Search, vault)?;
         if !can_compare {
             return Err(access::refuse(Capability::Store, vault));
         }
@@ -52,7 +57,9 @@ fn store(clear: &ClearPan, vault: i32) -> Result<PanBuf> {
     };
     let nonce = key::nonce::next()?;
     let id = ring.current(vault, Purpose::Data)?.id;
-    Ok(key::with_data(&ring, id, |key| seal::seal_hashed(key, equality, clear, shown, &nonce))??)
+    Ok(key::with_data(&ring, id, |key| {
+        seal::seal_hashed(key, equality, clear, shown, &nonce)
+    })??)
 }
 
 /// The equality hash of digits, for a comparison with values of the vault.

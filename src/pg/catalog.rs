@@ -10,6 +10,8 @@ use crate::pg::session;
 
 /// The schema of every object of ours.
 pub const SCHEMA: &str = "pci";
+/// Operators are found by search_path, and applications that know nothing of us have no `pci` in theirs.
+const OPERATOR_NAMESPACE: u32 = pg_sys::PG_CATALOG_NAMESPACE;
 const OPERATORS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 
 /// What the hooks must know of this database.
@@ -25,12 +27,17 @@ pub struct Catalog {
     tables: [pg_sys::Oid; TABLES.len()],
 }
 
-const TABLES: [&str; 4] = ["installation", "vault", "key", "access_grant"];
+/// The index of the grants stands for "compares card numbers" in a plan's dependencies: no query names it.
+pub const MARK: &str = "access_grant_pkey";
+const TABLES: [&str; 5] = ["installation", "vault", "key", "access_grant", MARK];
 
 impl Catalog {
     /// Table `pci.<name>`.
     pub fn table(&self, name: &str) -> pg_sys::Oid {
-        TABLES.iter().position(|t| *t == name).map_or(pg_sys::InvalidOid, |i| self.tables[i])
+        TABLES
+            .iter()
+            .position(|t| *t == name)
+            .map_or(pg_sys::InvalidOid, |i| self.tables[i])
     }
 
     /// Whether it is one of the tables that only our own functions may change.
@@ -62,8 +69,11 @@ pub fn generation() -> u64 {
 /// Plans that depend on it are made anew.
 pub fn changed(table: &str) {
     if let Some(catalog) = get() {
-        // SAFETY: a relation that exists.
-        unsafe { pg_sys::CacheInvalidateRelcacheByRelid(catalog.table(table)) };
+        // SAFETY: relations that exist.
+        unsafe {
+            pg_sys::CacheInvalidateRelcacheByRelid(catalog.table(table));
+            pg_sys::CacheInvalidateRelcacheByRelid(catalog.table(MARK));
+        }
     }
     bump();
 }
@@ -122,7 +132,7 @@ fn look_up() -> Option<Catalog> {
         let mut operators = Vec::with_capacity(18);
         for name in OPERATORS {
             for (left, right) in [(pan, pan), (pan, pg_sys::TEXTOID), (pg_sys::TEXTOID, pan)] {
-                operators.push(operator(name, namespace, left, right));
+                operators.push(operator(name, left, right));
             }
         }
         operators.retain(|oid| *oid != pg_sys::InvalidOid);
@@ -130,13 +140,18 @@ fn look_up() -> Option<Catalog> {
             let name = CString::new(name).unwrap_or_default();
             pg_sys::get_relname_relid(name.as_ptr(), namespace)
         });
-        Some(Catalog { namespace, pan, operators, tables })
+        Some(Catalog {
+            namespace,
+            pan,
+            operators,
+            tables,
+        })
     }
 }
 
 /// # Safety
 /// Called where the syscache can be read.
-unsafe fn operator(name: &str, namespace: pg_sys::Oid, left: pg_sys::Oid, right: pg_sys::Oid) -> pg_sys::Oid {
+unsafe fn operator(name: &str, left: pg_sys::Oid, right: pg_sys::Oid) -> pg_sys::Oid {
     let name = CString::new(name).unwrap_or_default();
     // SAFETY: by contract.
     unsafe {
@@ -146,7 +161,7 @@ unsafe fn operator(name: &str, namespace: pg_sys::Oid, left: pg_sys::Oid, right:
             pg_sys::Datum::from(name.as_ptr()),
             pg_sys::Datum::from(left),
             pg_sys::Datum::from(right),
-            pg_sys::Datum::from(namespace),
+            pg_sys::Datum::from(OPERATOR_NAMESPACE),
         )
     }
 }
@@ -202,10 +217,18 @@ fn register() {
             pg_sys::SysCacheIdentifier::TYPEOID,
             pg_sys::SysCacheIdentifier::OPEROID,
         ] {
-            pg_sys::CacheRegisterSyscacheCallback(cache as _, Some(forget), pg_sys::Datum::from(0usize));
+            pg_sys::CacheRegisterSyscacheCallback(
+                cache as _,
+                Some(forget),
+                pg_sys::Datum::from(0usize),
+            );
         }
         let memberships = pg_sys::SysCacheIdentifier::AUTHMEMMEMROLE;
-        pg_sys::CacheRegisterSyscacheCallback(memberships as _, Some(changed_role), pg_sys::Datum::from(0usize));
+        pg_sys::CacheRegisterSyscacheCallback(
+            memberships as _,
+            Some(changed_role),
+            pg_sys::Datum::from(0usize),
+        );
         pg_sys::CacheRegisterRelcacheCallback(Some(changed_relation), pg_sys::Datum::from(0usize));
     }
 }
@@ -226,7 +249,9 @@ unsafe extern "C-unwind" fn changed_role(_arg: pg_sys::Datum, _cache: i32, _hash
 unsafe extern "C-unwind" fn changed_relation(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
     crate::pg::relation::forget();
     let ours = CATALOG.with_borrow(|c| match c {
-        Some(Some(catalog)) => relation == pg_sys::InvalidOid || catalog.is_protected_table(relation),
+        Some(Some(catalog)) => {
+            relation == pg_sys::InvalidOid || catalog.is_protected_table(relation)
+        }
         _ => true,
     });
     if ours {

@@ -1,8 +1,8 @@
 //! Counts per role and hour, shared by all sessions: reveals where a grant limits them, conflicts on unique
 //! card numbers. Fixed memory; lost at a restart.
 
-use pgrx::{pg_guard, pg_sys};
 use pgrx::{PGRXSharedMemory, PgLwLock};
+use pgrx::{pg_guard, pg_sys};
 
 const COUNTERS: usize = 512;
 const HOUR: i64 = 3_600_000_000;
@@ -34,7 +34,14 @@ unsafe impl PGRXSharedMemory for Counters {}
 
 impl Default for Counters {
     fn default() -> Self {
-        Self([Counter { role: 0, kind: 0, hour: 0, count: 0 }; COUNTERS])
+        Self(
+            [Counter {
+                role: 0,
+                kind: 0,
+                hour: 0,
+                count: 0,
+            }; COUNTERS],
+        )
     }
 }
 
@@ -51,17 +58,25 @@ pub fn add(role: pg_sys::Oid, kind: Kind, n: u64) -> u64 {
     let (role, kind) = (role.to_u32(), kind as u32);
     let mut table = TABLE.exclusive();
     // The role's own place, else one of a past hour, else the smallest count.
-    let place = table.0.iter_mut().min_by_key(|c| match (c.role, c.kind, c.hour) {
-        (r, k, h) if (r, k, h) == (role, kind, hour) => (0, 0),
-        (_, _, h) if h != hour => (1, 0),
-        _ => (2, c.count),
-    });
+    let place = table
+        .0
+        .iter_mut()
+        .min_by_key(|c| match (c.role, c.kind, c.hour) {
+            (r, k, h) if (r, k, h) == (role, kind, hour) => (0, 0),
+            (_, _, h) if h != hour => (1, 0),
+            _ => (2, c.count),
+        });
     let Some(counter) = place else { return 0 };
     if (counter.role, counter.kind, counter.hour) != (role, kind, hour) {
         if n == 0 {
             return 0;
         }
-        *counter = Counter { role, kind, hour, count: 0 };
+        *counter = Counter {
+            role,
+            kind,
+            hour,
+            count: 0,
+        };
     }
     counter.count += n;
     counter.count

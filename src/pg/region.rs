@@ -6,8 +6,8 @@
 
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use pgrx::pg_sys;
 use pgrx::pg_guard;
+use pgrx::pg_sys;
 use pgrx::{PgLwLock, PgSharedMemoryInitialization};
 
 use crate::pg::mailbox::Letter;
@@ -37,8 +37,8 @@ pub struct Slot {
     pub key: [u8; 32],
 }
 
-/// The whole region.
-#[repr(C)]
+/// The whole region. Aligned as slices are, which follow it.
+#[repr(C, align(64))]
 pub struct Region {
     /// The broker's latch, to wake it; null while there is no broker.
     pub broker: AtomicPtr<pg_sys::Latch>,
@@ -169,7 +169,9 @@ fn map() {
     unsafe { (*address.cast::<Region>()).slices = slices as u32 };
     REGION.store(address.cast(), Ordering::Relaxed);
     if protection == 3 {
-        pgrx::warning!("pgpci: the operating system does not lock memory (RLIMIT_MEMLOCK); keys will not be used unless pgpci.allow_unlocked_keys is on");
+        pgrx::warning!(
+            "pgpci: the operating system does not lock memory (RLIMIT_MEMLOCK); keys will not be used unless pgpci.allow_unlocked_keys is on"
+        );
     }
 }
 
@@ -182,7 +184,11 @@ unsafe fn map_secret(size: usize) -> Option<(*mut libc::c_void, u32)> {
         if fd < 0 {
             return None;
         }
-        let address = if libc::ftruncate(fd, size as i64) == 0 { map_shared(size, libc::MAP_SHARED, fd) } else { None };
+        let address = if libc::ftruncate(fd, size as i64) == 0 {
+            map_shared(size, libc::MAP_SHARED, fd)
+        } else {
+            None
+        };
         libc::close(fd);
         // Touch every page now: what cannot be had must fail here, not at a key's first use.
         address.map(|a| (a, 1))
@@ -205,8 +211,16 @@ unsafe fn map_locked(size: usize) -> Option<(*mut libc::c_void, u32)> {
 /// `fd` fits `flags`.
 unsafe fn map_shared(size: usize, flags: i32, fd: i32) -> Option<*mut libc::c_void> {
     // SAFETY: a new mapping at an address of the kernel's choice.
-    let address =
-        unsafe { libc::mmap(std::ptr::null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) };
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            flags,
+            fd,
+            0,
+        )
+    };
     (address != libc::MAP_FAILED).then_some(address)
 }
 
@@ -218,7 +232,9 @@ fn reset() {
     }
     // SAFETY: no other process is attached.
     unsafe {
-        (*region).broker.store(std::ptr::null_mut(), Ordering::Relaxed);
+        (*region)
+            .broker
+            .store(std::ptr::null_mut(), Ordering::Relaxed);
         (*region).helper.store(0, Ordering::Relaxed);
         (*region).slots.iter_mut().for_each(Slot::wipe);
         (*region).letters.iter_mut().for_each(Letter::clear);

@@ -16,7 +16,11 @@ pub fn role_name(role: pg_sys::Oid) -> String {
     // SAFETY: noerr; the result is a palloc'd string or null.
     unsafe {
         let name = pg_sys::GetUserNameFromId(role, true);
-        if name.is_null() { role.to_u32().to_string() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+        if name.is_null() {
+            role.to_u32().to_string()
+        } else {
+            CStr::from_ptr(name).to_string_lossy().into_owned()
+        }
     }
 }
 
@@ -96,7 +100,13 @@ pub fn in_extension_script() -> bool {
 /// The data directory.
 pub fn data_directory() -> PathBuf {
     // SAFETY: set before libraries are preloaded.
-    unsafe { PathBuf::from(CStr::from_ptr(pg_sys::DataDir).to_string_lossy().into_owned()) }
+    unsafe {
+        PathBuf::from(
+            CStr::from_ptr(pg_sys::DataDir)
+                .to_string_lossy()
+                .into_owned(),
+        )
+    }
 }
 
 /// The directory of the postgres program.
@@ -117,7 +127,12 @@ pub fn wait(milliseconds: i64) {
     // SAFETY: MyLatch is set in every backend; exits on postmaster death.
     unsafe {
         let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, milliseconds, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            events as i32,
+            milliseconds,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
     check_interrupts();
@@ -127,4 +142,10 @@ pub fn wait(milliseconds: i64) {
 pub fn is_preloading() -> bool {
     // SAFETY: reads a process-local variable.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
+
+/// A backtrace in an error's detail goes to the client: there is none, whatever the environment says.
+pub fn keep_backtraces_out_of_errors() {
+    // SAFETY: the postmaster is single-threaded.
+    unsafe { std::env::set_var("RUST_BACKTRACE", "0") };
 }

@@ -32,15 +32,29 @@ pub fn scan(table: pg_sys::Oid, mut each: impl FnMut(Row)) {
         };
         let descriptor = (*relation).rd_att;
         let columns = (*descriptor).natts as usize;
-        let scan =
-            pg_sys::systable_beginscan(relation, pg_sys::InvalidOid, false, snapshot, 0, std::ptr::null_mut());
+        let scan = pg_sys::systable_beginscan(
+            relation,
+            pg_sys::InvalidOid,
+            false,
+            snapshot,
+            0,
+            std::ptr::null_mut(),
+        );
         loop {
             let tuple = pg_sys::systable_getnext(scan);
             if tuple.is_null() {
                 break;
             }
-            let mut row = Row { values: vec![pg_sys::Datum::from(0usize); columns], nulls: vec![true; columns] };
-            pg_sys::heap_deform_tuple(tuple, descriptor, row.values.as_mut_ptr(), row.nulls.as_mut_ptr());
+            let mut row = Row {
+                values: vec![pg_sys::Datum::from(0usize); columns],
+                nulls: vec![true; columns],
+            };
+            pg_sys::heap_deform_tuple(
+                tuple,
+                descriptor,
+                row.values.as_mut_ptr(),
+                row.nulls.as_mut_ptr(),
+            );
             each(row);
         }
         pg_sys::systable_endscan(scan);

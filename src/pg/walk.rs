@@ -12,13 +12,50 @@ use crate::pg::catalog::{self, Catalog};
 
 /// Built-in functions that take card numbers, or arrays and rows of them, without comparing them.
 const HARMLESS: &[&str] = &[
-    "any_value", "array_agg", "array_append", "array_cat", "array_dims", "array_fill", "array_length",
-    "array_lower", "array_ndims", "array_prepend", "array_to_json", "array_to_string", "array_upper",
-    "cardinality", "concat", "concat_ws", "count", "first_value", "format", "json_agg", "json_build_array",
-    "json_build_object", "json_object_agg", "jsonb_agg", "jsonb_build_array", "jsonb_build_object",
-    "jsonb_object_agg", "lag", "last_value", "lead", "nth_value", "num_nonnulls", "num_nulls",
-    "pg_column_size", "pg_typeof", "quote_literal", "quote_nullable", "row_to_json", "textanycat",
-    "anytextcat", "to_json", "to_jsonb", "trim_array", "unnest",
+    "any_value",
+    "array_agg",
+    "array_append",
+    "array_cat",
+    "array_dims",
+    "array_fill",
+    "array_length",
+    "array_lower",
+    "array_ndims",
+    "array_prepend",
+    "array_to_json",
+    "array_to_string",
+    "array_upper",
+    "cardinality",
+    "concat",
+    "concat_ws",
+    "count",
+    "first_value",
+    "format",
+    "json_agg",
+    "json_build_array",
+    "json_build_object",
+    "json_object_agg",
+    "jsonb_agg",
+    "jsonb_build_array",
+    "jsonb_build_object",
+    "jsonb_object_agg",
+    "lag",
+    "last_value",
+    "lead",
+    "nth_value",
+    "num_nonnulls",
+    "num_nulls",
+    "pg_column_size",
+    "pg_typeof",
+    "quote_literal",
+    "quote_nullable",
+    "row_to_json",
+    "textanycat",
+    "anytextcat",
+    "to_json",
+    "to_jsonb",
+    "trim_array",
+    "unnest",
 ];
 
 // Fixed by pg_language.dat; pgrx does not bind them.
@@ -27,7 +64,9 @@ const C_LANGUAGE: pg_sys::Oid = pg_sys::Oid::from_u32(13);
 
 /// Whether the query compares card numbers.
 pub fn query_compares(query: *mut pg_sys::Query) -> bool {
-    let Some(catalog) = catalog::get() else { return false };
+    let Some(catalog) = catalog::get() else {
+        return false;
+    };
     let mut search = Search { catalog: &catalog };
     // SAFETY: a valid query tree, read only.
     unsafe { walker(query.cast(), (&raw mut search).cast()) }
@@ -47,7 +86,11 @@ pub unsafe fn expression_compares(node: *mut pg_sys::Node, catalog: &Catalog) ->
 /// ANALYZE and workers without a client do that for themselves.
 pub fn is_element_comparison(flinfo: *mut pg_sys::FmgrInfo) -> bool {
     let entry = TYPE_ENTRY.get();
-    let entry = if entry.is_null() { look_up_entry() } else { entry };
+    let entry = if entry.is_null() {
+        look_up_entry()
+    } else {
+        entry
+    };
     if entry.is_null() {
         return false;
     }
@@ -90,7 +133,11 @@ pub fn compares_columns(expression: *mut pg_sys::Node, with_columns: bool) -> bo
 /// `list` is null or a valid list of pointers that outlives the iterator.
 pub unsafe fn list(list: *mut pg_sys::List) -> impl Iterator<Item = *mut pg_sys::Node> {
     // SAFETY: by contract.
-    let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
+    let length = if list.is_null() {
+        0
+    } else {
+        unsafe { (*list).length }
+    };
     // SAFETY: by contract, i < length.
     (0..length).map(move |i| unsafe { (*(*list).elements.add(i as usize)).ptr_value.cast() })
 }
@@ -119,7 +166,9 @@ unsafe fn operand(node: *mut pg_sys::Node) -> Operand {
     unsafe {
         match (*node).type_ {
             NodeTag::T_Var => Operand::Column,
-            NodeTag::T_Param if (*node.cast::<pg_sys::Param>()).paramkind == pg_sys::ParamKind::PARAM_EXTERN => {
+            NodeTag::T_Param
+                if (*node.cast::<pg_sys::Param>()).paramkind == pg_sys::ParamKind::PARAM_EXTERN =>
+            {
                 Operand::Parameter
             }
             NodeTag::T_RelabelType => operand((*node.cast::<pg_sys::RelabelType>()).arg.cast()),
@@ -129,7 +178,9 @@ unsafe fn operand(node: *mut pg_sys::Node) -> Operand {
 }
 
 fn look_up_entry() -> *mut pg_sys::TypeCacheEntry {
-    let Some(catalog) = catalog::get() else { return std::ptr::null_mut() };
+    let Some(catalog) = catalog::get() else {
+        return std::ptr::null_mut();
+    };
     // SAFETY: an existing type; no flags, so nothing is looked up that is not there yet.
     let entry = unsafe { pg_sys::lookup_type_cache(catalog.pan, 0) };
     TYPE_ENTRY.set(entry);
@@ -139,7 +190,10 @@ fn look_up_entry() -> *mut pg_sys::TypeCacheEntry {
 /// # Safety
 /// Called by PostgreSQL's tree walkers with a node and our `Search`.
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::ffi::c_void) -> bool {
+unsafe extern "C-unwind" fn walker(
+    node: *mut pg_sys::Node,
+    context: *mut core::ffi::c_void,
+) -> bool {
     if node.is_null() {
         return false;
     }
@@ -149,7 +203,8 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
         let found = match (*node).type_ {
             NodeTag::T_OpExpr | NodeTag::T_DistinctExpr | NodeTag::T_NullIfExpr => {
                 let expr = node.cast::<pg_sys::OpExpr>();
-                search.operator((*expr).opno) || search.arguments((*expr).args, || is_harmless_operator((*expr).opno))
+                search.operator((*expr).opno)
+                    || search.arguments((*expr).args, || is_harmless_operator((*expr).opno))
             }
             NodeTag::T_ScalarArrayOpExpr => {
                 let expr = node.cast::<pg_sys::ScalarArrayOpExpr>();
@@ -157,9 +212,12 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
             }
             NodeTag::T_RowCompareExpr => {
                 let expr = node.cast::<pg_sys::RowCompareExpr>();
-                search.arguments((*expr).largs, || false) || search.arguments((*expr).rargs, || false)
+                search.arguments((*expr).largs, || false)
+                    || search.arguments((*expr).rargs, || false)
             }
-            NodeTag::T_MinMaxExpr => search.arguments((*node.cast::<pg_sys::MinMaxExpr>()).args, || false),
+            NodeTag::T_MinMaxExpr => {
+                search.arguments((*node.cast::<pg_sys::MinMaxExpr>()).args, || false)
+            }
             NodeTag::T_FuncExpr => {
                 let expr = node.cast::<pg_sys::FuncExpr>();
                 search.arguments((*expr).args, || is_harmless((*expr).funcid))
@@ -179,7 +237,8 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
             }
             NodeTag::T_SetOperationStmt => {
                 let operation = node.cast::<pg_sys::SetOperationStmt>();
-                let keeps_all = (*operation).op == pg_sys::SetOperation::SETOP_UNION && (*operation).all;
+                let keeps_all =
+                    (*operation).op == pg_sys::SetOperation::SETOP_UNION && (*operation).all;
                 !keeps_all && oids((*operation).colTypes).any(catalog::contains_pan)
             }
             NodeTag::T_Query => {
@@ -214,9 +273,13 @@ impl Search<'_> {
         // SAFETY: by contract.
         unsafe {
             match (*node).type_ {
-                NodeTag::T_TargetEntry => self.holds_pan((*node.cast::<pg_sys::TargetEntry>()).expr.cast()),
+                NodeTag::T_TargetEntry => {
+                    self.holds_pan((*node.cast::<pg_sys::TargetEntry>()).expr.cast())
+                }
                 // An anonymous row: what it is made of.
-                NodeTag::T_RowExpr => list((*node.cast::<pg_sys::RowExpr>()).args).any(|arg| self.holds_pan(arg)),
+                NodeTag::T_RowExpr => {
+                    list((*node.cast::<pg_sys::RowExpr>()).args).any(|arg| self.holds_pan(arg))
+                }
                 _ => catalog::contains_pan(pg_sys::exprType(node)),
             }
         }
@@ -245,7 +308,9 @@ fn is_harmless(function: pg_sys::Oid) -> bool {
             return false;
         }
         let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>();
-        let name = CStr::from_ptr((*form).proname.data.as_ptr()).to_string_lossy().into_owned();
+        let name = CStr::from_ptr((*form).proname.data.as_ptr())
+            .to_string_lossy()
+            .into_owned();
         let (namespace, language) = ((*form).pronamespace, (*form).prolang);
         pg_sys::ReleaseSysCache(tuple);
         let ours = catalog::get().is_some_and(|c| c.namespace == namespace);
@@ -265,7 +330,11 @@ fn is_harmless(function: pg_sys::Oid) -> bool {
 /// `list` is null or a valid list of OIDs.
 unsafe fn oids(list: *mut pg_sys::List) -> impl Iterator<Item = pg_sys::Oid> {
     // SAFETY: by contract.
-    let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
+    let length = if list.is_null() {
+        0
+    } else {
+        unsafe { (*list).length }
+    };
     // SAFETY: by contract.
     (0..length).map(move |i| unsafe { (*(*list).elements.add(i as usize)).oid_value })
 }

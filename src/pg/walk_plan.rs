@@ -7,13 +7,16 @@ use pgrx::pg_sys::NodeTag;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::walk::{expression_compares, list};
 
-/// Marks the plan: it compares card numbers. It now depends on the table of grants, so that it is made anew,
+/// Marks the plan: it compares card numbers. It now depends on the grants, so that it is made anew,
 /// and the question asked again, whenever a grant changes.
 pub fn mark(plan: *mut pg_sys::PlannedStmt) {
-    let Some(catalog) = catalog::get() else { return };
+    let Some(catalog) = catalog::get() else {
+        return;
+    };
     // SAFETY: a plan that the planner has just made, in its memory context.
     unsafe {
-        (*plan).relationOids = pg_sys::lappend_oid((*plan).relationOids, catalog.table("access_grant"));
+        (*plan).relationOids =
+            pg_sys::lappend_oid((*plan).relationOids, catalog.table(catalog::MARK));
     }
 }
 
@@ -25,15 +28,19 @@ pub fn is_marked(plan: *mut pg_sys::PlannedStmt) -> bool {
         if relations.is_null() {
             return false;
         }
-        let Some(catalog) = catalog::get() else { return false };
-        let grants = catalog.table("access_grant");
-        (0..(*relations).length as usize).any(|i| (*(*relations).elements.add(i)).oid_value == grants)
+        let Some(catalog) = catalog::get() else {
+            return false;
+        };
+        let mark = catalog.table(catalog::MARK);
+        (0..(*relations).length as usize).any(|i| (*(*relations).elements.add(i)).oid_value == mark)
     }
 }
 
 /// Whether a plan compares card numbers.
 pub fn plan_compares(plan: *mut pg_sys::PlannedStmt) -> bool {
-    let Some(catalog) = catalog::get() else { return false };
+    let Some(catalog) = catalog::get() else {
+        return false;
+    };
     // SAFETY: a valid plan, read only.
     unsafe {
         node_compares((*plan).planTree, &catalog)
@@ -44,7 +51,9 @@ pub fn plan_compares(plan: *mut pg_sys::PlannedStmt) -> bool {
 /// Whether a plan makes a card number, rather than passing on stored ones.
 pub fn makes_pan(plan: *mut pg_sys::PlannedStmt) -> bool {
     // SAFETY: a valid plan, read only.
-    unsafe { node_makes((*plan).planTree) || list((*plan).subplans).any(|sub| node_makes(sub.cast())) }
+    unsafe {
+        node_makes((*plan).planTree) || list((*plan).subplans).any(|sub| node_makes(sub.cast()))
+    }
 }
 
 /// # Safety
@@ -62,7 +71,8 @@ unsafe fn node_makes(plan: *mut pg_sys::Plan) -> bool {
                 let node = plan.cast::<pg_sys::ModifyTable>();
                 makes((*node).onConflictSet)
                     || list((*node).mergeActionLists).any(|actions| {
-                        list(actions.cast()).any(|a| makes((*a.cast::<pg_sys::MergeAction>()).targetList))
+                        list(actions.cast())
+                            .any(|a| makes((*a.cast::<pg_sys::MergeAction>()).targetList))
                     })
             }
             NodeTag::T_ValuesScan => {
@@ -76,7 +86,9 @@ unsafe fn node_makes(plan: *mut pg_sys::Plan) -> bool {
                 .any(|f| expression_makes((*f.cast::<pg_sys::RangeTblFunction>()).funcexpr)),
             _ => false,
         };
-        own || makes((*plan).targetlist) || node_makes((*plan).lefttree) || node_makes((*plan).righttree)
+        own || makes((*plan).targetlist)
+            || node_makes((*plan).lefttree)
+            || node_makes((*plan).righttree)
     }
 }
 
@@ -89,10 +101,16 @@ unsafe fn expression_makes(node: *mut pg_sys::Node) -> bool {
     // SAFETY: by contract; the tag says what the node is.
     unsafe {
         match (*node).type_ {
-            NodeTag::T_TargetEntry => expression_makes((*node.cast::<pg_sys::TargetEntry>()).expr.cast()),
+            NodeTag::T_TargetEntry => {
+                expression_makes((*node.cast::<pg_sys::TargetEntry>()).expr.cast())
+            }
             NodeTag::T_Var => false,
             NodeTag::T_Const if (*node.cast::<pg_sys::Const>()).constisnull => false,
-            NodeTag::T_Param if (*node.cast::<pg_sys::Param>()).paramkind != pg_sys::ParamKind::PARAM_EXTERN => false,
+            NodeTag::T_Param
+                if (*node.cast::<pg_sys::Param>()).paramkind != pg_sys::ParamKind::PARAM_EXTERN =>
+            {
+                false
+            }
             _ => catalog::contains_pan(pg_sys::exprType(node)),
         }
     }
@@ -110,11 +128,16 @@ unsafe fn node_compares(plan: *mut pg_sys::Plan, catalog: &Catalog) -> bool {
         let operators = |count: i32, at: *mut pg_sys::Oid| {
             (0..count as usize).any(|i| catalog.is_pan_operator(*at.add(i)))
         };
-        let children = |l: *mut pg_sys::List| list(l).any(|child| node_compares(child.cast(), catalog));
+        let children =
+            |l: *mut pg_sys::List| list(l).any(|child| node_compares(child.cast(), catalog));
         let own = match (*plan.cast::<pg_sys::Node>()).type_ {
             NodeTag::T_IndexScan => expressions((*plan.cast::<pg_sys::IndexScan>()).indexqualorig),
-            NodeTag::T_IndexOnlyScan => expressions((*plan.cast::<pg_sys::IndexOnlyScan>()).indexqual),
-            NodeTag::T_BitmapIndexScan => expressions((*plan.cast::<pg_sys::BitmapIndexScan>()).indexqualorig),
+            NodeTag::T_IndexOnlyScan => {
+                expressions((*plan.cast::<pg_sys::IndexOnlyScan>()).indexqual)
+            }
+            NodeTag::T_BitmapIndexScan => {
+                expressions((*plan.cast::<pg_sys::BitmapIndexScan>()).indexqualorig)
+            }
             NodeTag::T_NestLoop => expressions((*plan.cast::<pg_sys::Join>()).joinqual),
             NodeTag::T_HashJoin => {
                 expressions((*plan.cast::<pg_sys::Join>()).joinqual)
@@ -146,7 +169,8 @@ unsafe fn node_compares(plan: *mut pg_sys::Plan, catalog: &Catalog) -> bool {
             }
             NodeTag::T_WindowAgg => {
                 let node = plan.cast::<pg_sys::WindowAgg>();
-                operators((*node).partNumCols, (*node).partOperators) || operators((*node).ordNumCols, (*node).ordOperators)
+                operators((*node).partNumCols, (*node).partOperators)
+                    || operators((*node).ordNumCols, (*node).ordOperators)
             }
             NodeTag::T_RecursiveUnion => {
                 let node = plan.cast::<pg_sys::RecursiveUnion>();
@@ -163,10 +187,16 @@ unsafe fn node_compares(plan: *mut pg_sys::Plan, catalog: &Catalog) -> bool {
             NodeTag::T_Append => children((*plan.cast::<pg_sys::Append>()).appendplans),
             NodeTag::T_BitmapAnd => children((*plan.cast::<pg_sys::BitmapAnd>()).bitmapplans),
             NodeTag::T_BitmapOr => children((*plan.cast::<pg_sys::BitmapOr>()).bitmapplans),
-            NodeTag::T_SubqueryScan => node_compares((*plan.cast::<pg_sys::SubqueryScan>()).subplan, catalog),
+            NodeTag::T_SubqueryScan => {
+                node_compares((*plan.cast::<pg_sys::SubqueryScan>()).subplan, catalog)
+            }
             NodeTag::T_CustomScan => children((*plan.cast::<pg_sys::CustomScan>()).custom_plans),
-            NodeTag::T_Result => expressions((*plan.cast::<pg_sys::Result>()).resconstantqual.cast()),
-            NodeTag::T_FunctionScan => expressions((*plan.cast::<pg_sys::FunctionScan>()).functions),
+            NodeTag::T_Result => {
+                expressions((*plan.cast::<pg_sys::Result>()).resconstantqual.cast())
+            }
+            NodeTag::T_FunctionScan => {
+                expressions((*plan.cast::<pg_sys::FunctionScan>()).functions)
+            }
             NodeTag::T_ValuesScan => expressions((*plan.cast::<pg_sys::ValuesScan>()).values_lists),
             _ => false,
         };
