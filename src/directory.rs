@@ -34,26 +34,16 @@ pub fn prepare() -> Result<(), String> {
     }
     let made = DirBuilder::new().mode(0o700).create(&path);
     if made.is_err() && !path.is_dir() {
-        pgrx::warning!(
-            "pgpci: directory {} cannot be made; set pgpci.directory",
-            path.display()
-        );
+        pgrx::warning!("pgpci: directory {} cannot be made; set pgpci.directory", path.display());
         return Ok(());
     }
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path.join("lock"));
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path.join("lock"));
     match file.map(|f| (f.try_lock(), f)) {
         Ok((Ok(()), file)) => {
             let _ = LOCK.set(file);
         }
         Ok((Err(TryLockError::WouldBlock), _)) => {
-            return Err(format!(
-                "another server uses pgpci.directory {}",
-                path.display()
-            ));
+            return Err(format!("another server uses pgpci.directory {}", path.display()));
         }
         _ => pgrx::warning!("pgpci: directory {} cannot be written", path.display()),
     }

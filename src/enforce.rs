@@ -45,11 +45,7 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
     let plan = query::plan(desc);
     if statement::is_foreign_key(flags) {
         let reads = query::operation(desc) == pg_sys::CmdType::CMD_SELECT;
-        return search::foreign_key(if reads {
-            ForeignKeyCheck::Read
-        } else {
-            ForeignKeyCheck::Write
-        });
+        return search::foreign_key(if reads { ForeignKeyCheck::Read } else { ForeignKeyCheck::Write });
     }
     if walk_plan::is_marked(plan) {
         or_raise(search::require());
@@ -121,10 +117,7 @@ thread_local! {
 /// A transaction ends.
 pub fn transaction(event: pg_sys::XactEvent::Type) {
     use pg_sys::XactEvent as E;
-    if matches!(
-        event,
-        E::XACT_EVENT_COMMIT | E::XACT_EVENT_ABORT | E::XACT_EVENT_PREPARE
-    ) {
+    if matches!(event, E::XACT_EVENT_COMMIT | E::XACT_EVENT_ABORT | E::XACT_EVENT_PREPARE) {
         conflicts::transaction_ends(event == E::XACT_EVENT_ABORT);
         output::set_depth((0, 0));
         search::foreign_key(ForeignKeyCheck::None);
@@ -143,9 +136,7 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
 pub fn subtransaction(event: pg_sys::SubXactEvent::Type, id: pg_sys::SubTransactionId) {
     use pg_sys::SubXactEvent as E;
     match event {
-        E::SUBXACT_EVENT_START_SUB => {
-            SUBTRANSACTIONS.with_borrow_mut(|s| s.push((id, output::depth())))
-        }
+        E::SUBXACT_EVENT_START_SUB => SUBTRANSACTIONS.with_borrow_mut(|s| s.push((id, output::depth()))),
         E::SUBXACT_EVENT_ABORT_SUB => {
             conflicts::subtransaction_aborts();
             search::foreign_key(ForeignKeyCheck::None);

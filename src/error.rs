@@ -20,11 +20,7 @@ pub struct Error {
 impl Error {
     /// A new error with one sentence as its message.
     pub fn new(sqlstate: PgSqlErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            sqlstate,
-            message: message.into(),
-            hint: None,
-        }
+        Self { sqlstate, message: message.into(), hint: None }
     }
 
     /// 42501: nobody allowed it.
@@ -39,10 +35,7 @@ impl Error {
 
     /// 55000: pgpci is not in the state that the call needs.
     pub fn state(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            message,
-        )
+        Self::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
     }
 
     /// 58000: a key cannot be had now; the message says why.
@@ -94,9 +87,6 @@ impl From<CoreError> for Error {
 
 impl From<pgrx::spi::Error> for Error {
     fn from(error: pgrx::spi::Error) -> Self {
-        Self::new(
-            PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-            format!("internal query failed: {error}"),
-        )
+        Self::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, format!("internal query failed: {error}"))
     }
 }

@@ -69,10 +69,7 @@ unsafe extern "C-unwind" fn planner(
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
         let compares = planner_own(query);
-        #[allow(
-            ffi_unwind_calls,
-            reason = "plain old frame; an error must pass unchanged"
-        )]
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         let plan = match NEXT_PLANNER {
             Some(next) => next(query, text, options, params),
             None => standard_planner(query, text, options, params),
@@ -96,10 +93,7 @@ unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: 
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
         start_own(desc, flags);
-        #[allow(
-            ffi_unwind_calls,
-            reason = "plain old frame; an error must pass unchanged"
-        )]
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_START {
             Some(next) => next(desc, flags),
             None => standard_ExecutorStart(desc, flags),
@@ -116,10 +110,7 @@ unsafe extern "C-unwind" fn executor_end(desc: *mut pg_sys::QueryDesc) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
         end_own(desc);
-        #[allow(
-            ffi_unwind_calls,
-            reason = "plain old frame; an error must pass unchanged"
-        )]
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_END {
             Some(next) => next(desc),
             None => standard_ExecutorEnd(desc),
@@ -146,21 +137,11 @@ unsafe extern "C-unwind" fn utility(
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
         let kind = utility_own(statement);
-        #[allow(
-            ffi_unwind_calls,
-            reason = "plain old frame; an error must pass unchanged"
-        )]
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_UTILITY {
-            Some(next) => next(
-                statement,
-                text,
-                read_only_tree,
-                context,
-                params,
-                environment,
-                dest,
-                completion,
-            ),
+            Some(next) => {
+                next(statement, text, read_only_tree, context, params, environment, dest, completion)
+            }
             None => standard_ProcessUtility(
                 statement,
                 text,
@@ -192,10 +173,7 @@ unsafe extern "C-unwind" fn check_perms(range_table: *mut pg_sys::List, raise: b
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
         perms_own(range_table);
-        #[allow(
-            ffi_unwind_calls,
-            reason = "plain old frame; an error must pass unchanged"
-        )]
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_PERMS {
             Some(next) => next(range_table, raise),
             None => true,
@@ -212,10 +190,7 @@ unsafe extern "C-unwind" fn check_perms(
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
         perms_own(permissions);
-        #[allow(
-            ffi_unwind_calls,
-            reason = "plain old frame; an error must pass unchanged"
-        )]
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_PERMS {
             Some(next) => next(range_table, permissions, raise),
             None => true,
@@ -237,10 +212,7 @@ unsafe extern "C-unwind" fn relation_info(
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
         info_own(info);
-        #[allow(
-            ffi_unwind_calls,
-            reason = "plain old frame; an error must pass unchanged"
-        )]
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         if let Some(next) = NEXT_INFO {
             next(root, relation, is_parent, info);
         }
@@ -253,10 +225,7 @@ unsafe extern "C-unwind" fn info_own(info: *mut pg_sys::RelOptInfo) {
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn transaction(
-    event: pg_sys::XactEvent::Type,
-    _arg: *mut core::ffi::c_void,
-) {
+unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _arg: *mut core::ffi::c_void) {
     enforce::transaction(event)
 }
 

@@ -19,11 +19,7 @@ mod pg;
 pgrx::pg_module_magic!();
 
 extension_sql_file!("../sql/bootstrap.sql", name = "bootstrap", bootstrap);
-extension_sql_file!(
-    "../sql/tables.sql",
-    name = "tables",
-    requires = ["bootstrap"]
-);
+extension_sql_file!("../sql/tables.sql", name = "tables", requires = ["bootstrap"]);
 extension_sql_file!("../sql/pan.sql", name = "pan", requires = ["tables"]);
 extension_sql_file!("../sql/access.sql", name = "access", requires = ["pan"]);
 extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
@@ -43,9 +39,7 @@ pub extern "C-unwind" fn _PG_init() {
     pg::session::keep_backtraces_out_of_errors();
     guc::define();
     if let Err(problem) = directory::prepare() {
-        error::Error::argument(problem)
-            .hint("Set pgpci.directory to a directory of its own.")
-            .raise();
+        error::Error::argument(problem).hint("Set pgpci.directory to a directory of its own.").raise();
     }
     pg::region::register();
     pg::counters::register();

@@ -23,11 +23,7 @@ thread_local! {
 
 /// A statement starts: 53400 if it may conflict and the user has used up the hour's tries.
 pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<()> {
-    if query::targets(desc)
-        .into_iter()
-        .any(relation::has_pan_constraint)
-        && is_limited()?
-    {
+    if query::targets(desc).into_iter().any(relation::has_pan_constraint) && is_limited()? {
         query::count_conflicts(desc);
         PENDING.with_borrow_mut(|p| p.push(desc as usize));
     }
@@ -36,11 +32,7 @@ pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<()> {
 
 /// A statement ends well; ON CONFLICT may have met conflicts all the same.
 pub fn end(desc: *mut pg_sys::QueryDesc) {
-    let ours = PENDING.with_borrow_mut(|p| {
-        p.iter()
-            .rposition(|d| *d == desc as usize)
-            .map(|i| p.remove(i))
-    });
+    let ours = PENDING.with_borrow_mut(|p| p.iter().rposition(|d| *d == desc as usize).map(|i| p.remove(i)));
     if ours.is_some() {
         count(query::conflicts(desc));
     }
@@ -82,10 +74,7 @@ fn is_limited() -> Result<bool> {
     }
     let limit = guc::MAX_CONFLICTS_PER_HOUR.get() as u64;
     if limit > 0 && counters::add(session::user(), Kind::Conflicts, 0) >= limit {
-        audit::record(
-            Class::Denied,
-            "write on a unique card number: hourly limit of conflicts reached",
-        );
+        audit::record(Class::Denied, "write on a unique card number: hourly limit of conflicts reached");
         return Err(Error::new(
             PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             "too many writes of this role failed or conflicted on unique card numbers within the hour",

@@ -14,8 +14,7 @@ use crate::pg::{catalog, session};
 const INSERT: &str = "INSERT INTO pci.access_grant \
     (role, vault, capability, purposes, valid_from, valid_until, max_per_hour, mac, granted_by, granted_at) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp())";
-const DELETE: &str =
-    "DELETE FROM pci.access_grant WHERE role = $1 AND vault = $2 AND capability = $3";
+const DELETE: &str = "DELETE FROM pci.access_grant WHERE role = $1 AND vault = $2 AND capability = $3";
 
 /// `pci.grant_access(role, vault, capability, purposes, valid_from, valid_until, max_per_hour)`
 pub fn grant(call: &mut Call) -> Result<Value> {
@@ -34,23 +33,17 @@ pub fn grant(call: &mut Call) -> Result<Value> {
     if grant.max_per_hour.is_some_and(|m| m <= 0)
         || (grant.max_per_hour.is_some() && capability != Capability::Reveal)
     {
-        return Err(Error::argument(
-            "max_per_hour is a positive number, for the capability reveal",
-        ));
+        return Err(Error::argument("max_per_hour is a positive number, for the capability reveal"));
     }
-    if let (Some(from), Some(until)) = (grant.valid_from, grant.valid_until) {
-        if from >= until {
-            return Err(Error::argument("valid_from must be before valid_until"));
-        }
+    if let (Some(from), Some(until)) = (grant.valid_from, grant.valid_until)
+        && from >= until
+    {
+        return Err(Error::argument("valid_from must be before valid_until"));
     }
     write(&ring, &grant)?;
     audit::record(
         Class::Policy,
-        &format!(
-            "grant {} on vault \"{vault}\" to \"{}\"",
-            capability.as_str(),
-            session::role_name(role)
-        ),
+        &format!("grant {} on vault \"{vault}\" to \"{}\"", capability.as_str(), session::role_name(role)),
     );
     Ok(call.null())
 }
@@ -67,11 +60,7 @@ pub fn revoke(call: &mut Call) -> Result<Value> {
     catalog::changed("access_grant");
     audit::record(
         Class::Policy,
-        &format!(
-            "revoke {} on vault \"{vault}\" from \"{}\"",
-            capability.as_str(),
-            session::role_name(role)
-        ),
+        &format!("revoke {} on vault \"{vault}\" from \"{}\"", capability.as_str(), session::role_name(role)),
     );
     Ok(call.null())
 }
@@ -79,7 +68,7 @@ pub fn revoke(call: &mut Call) -> Result<Value> {
 /// Writes a grant, in place of one for the same role, vault and capability.
 pub fn write(ring: &Ring, grant: &Grant) -> Result<()> {
     let mac = grant.mac(ring)?;
-    let time = |t: Option<i64>| t.map(|t| TimestampWithTimeZone::try_from(t)).transpose();
+    let time = |t: Option<i64>| t.map(TimestampWithTimeZone::try_from).transpose();
     let time = |t| time(t).map_err(|_| Error::argument("a time is out of range"));
     let (from, until) = (time(grant.valid_from)?, time(grant.valid_until)?);
     let capability = Capability::parse(&grant.capability).ok_or_else(unknown_capability)?;
@@ -107,11 +96,8 @@ pub fn write(ring: &Ring, grant: &Grant) -> Result<()> {
 fn delete(role: pg_sys::Oid, vault: &str, capability: Capability) -> Result<usize> {
     Ok(tables::writing(|| {
         Spi::connect_mut(|client| {
-            let table = client.update(
-                DELETE,
-                None,
-                &[role.into(), vault.into(), capability.as_str().into()],
-            )?;
+            let table =
+                client.update(DELETE, None, &[role.into(), vault.into(), capability.as_str().into()])?;
             Ok::<usize, pgrx::spi::Error>(table.len())
         })
     })?)
@@ -125,6 +111,5 @@ fn subject(call: &Call, ring: &Ring) -> Result<(pg_sys::Oid, String, Capability)
 }
 
 fn unknown_capability() -> Error {
-    Error::argument("unknown capability")
-        .hint("The capabilities are store, search, reveal and export.")
+    Error::argument("unknown capability").hint("The capabilities are store, search, reveal and export.")
 }

@@ -17,9 +17,7 @@ const DUTIES: [&str; 3] = ["pci_officer", "pci_custodian", "pci_auditor"];
 /// `pci.init(officers, custodians, auditors)`
 pub fn init(call: &mut Call) -> Result<Value> {
     if !is_superuser() {
-        return Err(Error::denied(
-            "permission denied: pci.init needs a superuser",
-        ));
+        return Err(Error::denied("permission denied: pci.init needs a superuser"));
     }
     let ring = Ring::get()?;
     if ring.installation.is_some() {
@@ -45,10 +43,7 @@ pub fn init(call: &mut Call) -> Result<Value> {
     run(
         "INSERT INTO pci.vault (number, name, provider, kek, display_first, display_last, searchable, created_by) \
          VALUES ($1, 'default', 'local', '', 6, 4, true, $2)",
-        &[
-            DEFAULT_VAULT.into(),
-            session::role_name(session::user()).into(),
-        ],
+        &[DEFAULT_VAULT.into(), session::role_name(session::user()).into()],
     )?;
     for (vault, purpose) in [
         (NO_VAULT, Purpose::Policy),
@@ -79,10 +74,7 @@ pub fn accept_policy(call: &mut Call) -> Result<Value> {
         &[here().into()],
     )?;
     if first.as_deref().is_none_or(|f| f == me) {
-        run(
-            "UPDATE pci.installation SET accepted_by = $1, accepted_here = $2",
-            &[me.into(), here().into()],
-        )?;
+        run("UPDATE pci.installation SET accepted_by = $1, accepted_here = $2", &[me.into(), here().into()])?;
         catalog::changed("installation");
         audit::record(Class::Policy, "accept_policy: first officer");
         return Ok(false.into());
@@ -94,11 +86,7 @@ pub fn accept_policy(call: &mut Call) -> Result<Value> {
     run(
         "UPDATE pci.installation SET system_identifier = $1, database = $2, activated_by = $3, activated_at = clock_timestamp(), \
          accepted_by = NULL, accepted_here = NULL",
-        &[
-            (session::system_identifier() as i64).into(),
-            session::database().into(),
-            me.into(),
-        ],
+        &[(session::system_identifier() as i64).into(), session::database().into(), me.into()],
     )?;
     catalog::changed("installation");
     audit::record(Class::Policy, "accept_policy: in force");
@@ -116,12 +104,7 @@ fn make_key(installation: [u8; 16], vault: i32, purpose: Purpose) -> Result<()> 
     nonce::fill(&mut id)?;
     // Positive, so that it reads the same as SQL's bigint.
     let id = u64::from_be_bytes(id) >> 1 | 1;
-    let context = Context {
-        installation,
-        vault,
-        key_id: KeyId(id),
-        purpose,
-    };
+    let context = Context { installation, vault, key_id: KeyId(id), purpose };
     let (wrapped, check) = broker::generate(&context, "local", "")?;
     audit::record(Class::Key, &format!("{} key {id} made", purpose.as_str()));
     run(
@@ -145,18 +128,13 @@ fn check_holders(holders: &[Vec<String>; 3]) -> Result<()> {
                 return Err(Error::argument(format!("role \"{name}\" does not exist")));
             }
             if holders.iter().skip(i + 1).any(|other| other.contains(name)) {
-                return Err(
-                    Error::argument(format!("role \"{name}\" is named for two duties"))
-                        .hint("Separation of duties: no person holds two."),
-                );
+                return Err(Error::argument(format!("role \"{name}\" is named for two duties"))
+                    .hint("Separation of duties: no person holds two."));
             }
         }
         if names.len() < 2 {
-            Error::state(format!(
-                "{} has fewer than two holders: what needs approval will wait",
-                DUTIES[i]
-            ))
-            .warn();
+            Error::state(format!("{} has fewer than two holders: what needs approval will wait", DUTIES[i]))
+                .warn();
         }
     }
     Ok(())
@@ -199,25 +177,16 @@ fn is_duty_holder() -> bool {
 
 fn is_superuser() -> bool {
     let name = session::role_name(session::user());
-    Spi::get_one_with_args(
-        "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = $1",
-        &[name.into()],
-    )
-    .ok()
-    .flatten()
-    .unwrap_or(false)
+    Spi::get_one_with_args("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = $1", &[name.into()])
+        .ok()
+        .flatten()
+        .unwrap_or(false)
 }
 
 fn here() -> String {
-    format!(
-        "{}/{}",
-        session::system_identifier(),
-        session::database().to_u32()
-    )
+    format!("{}/{}", session::system_identifier(), session::database().to_u32())
 }
 
 fn run(statement: &str, arguments: &[pgrx::datum::DatumWithOid<'_>]) -> Result<()> {
-    Ok(tables::writing(|| {
-        Spi::run_with_args(statement, arguments)
-    })?)
+    Ok(tables::writing(|| Spi::run_with_args(statement, arguments))?)
 }

@@ -26,11 +26,7 @@ struct Decision {
     until: i64,
 }
 
-const UNDECIDED: Decision = Decision {
-    generation: 0,
-    allowed: false,
-    until: 0,
-};
+const UNDECIDED: Decision = Decision { generation: 0, allowed: false, until: 0 };
 
 thread_local! {
     // Decisions for the default vault, by capability: looked at once a value.
@@ -46,9 +42,7 @@ pub fn may(capability: Capability, vault: i32) -> Result<bool> {
     DECIDED.with(|decided| {
         let cell = &decided[index(capability)];
         let known = cell.get();
-        if known.generation == generation
-            && (known.until == i64::MAX || session::now() < known.until)
-        {
+        if known.generation == generation && (known.until == i64::MAX || session::now() < known.until) {
             return Ok(known.allowed);
         }
         let decision = decide(capability, vault, generation)?;
@@ -59,31 +53,20 @@ pub fn may(capability: Capability, vault: i32) -> Result<bool> {
 
 /// 42501, recorded, unless the authenticated user holds the capability on the vault now.
 pub fn require(capability: Capability, vault: i32) -> Result<()> {
-    if may(capability, vault)? {
-        Ok(())
-    } else {
-        Err(refuse(capability, vault))
-    }
+    if may(capability, vault)? { Ok(()) } else { Err(refuse(capability, vault)) }
 }
 
 /// The refusal, recorded.
 pub fn refuse(capability: Capability, vault: i32) -> Error {
     let ring = Ring::get();
-    let name = ring
-        .as_ref()
-        .ok()
-        .and_then(|r| r.vault(vault).ok())
-        .map_or("?", |v| v.name.as_str());
+    let name = ring.as_ref().ok().and_then(|r| r.vault(vault).ok()).map_or("?", |v| v.name.as_str());
     let what = match capability {
         Capability::Store => "store card numbers in",
         Capability::Search => "compare or look up card numbers of",
         Capability::Reveal => "reveal card numbers of",
         Capability::Export => "export sealed card numbers of",
     };
-    audit::record(
-        Class::Denied,
-        &format!("{} on vault \"{name}\"", capability.as_str()),
-    );
+    audit::record(Class::Denied, &format!("{} on vault \"{name}\"", capability.as_str()));
     Error::denied(format!("permission denied to {what} vault \"{name}\"")).hint(format!(
         "An officer runs SELECT pci.grant_access('{}', '{name}', '{}').",
         session::role_name(session::user()).replace('\'', "''"),
@@ -94,13 +77,9 @@ pub fn refuse(capability: Capability, vault: i32) -> Error {
 /// The grant that lets the authenticated user reveal, with this purpose; 42501, recorded, if none does.
 pub fn require_reveal(vault: i32, purpose: Option<&str>) -> Result<Grant> {
     let now = session::now();
-    let granted = policy::grants(Capability::Reveal, vault)?
-        .into_iter()
-        .filter(|g| g.is_valid(now))
-        .find(|g| {
-            g.purposes
-                .as_ref()
-                .is_none_or(|list| purpose.is_some_and(|p| list.iter().any(|l| l == p)))
+    let granted =
+        policy::grants(Capability::Reveal, vault)?.into_iter().filter(|g| g.is_valid(now)).find(|g| {
+            g.purposes.as_ref().is_none_or(|list| purpose.is_some_and(|p| list.iter().any(|l| l == p)))
         });
     granted.ok_or_else(|| {
         let refusal = refuse(Capability::Reveal, vault);
@@ -119,10 +98,8 @@ pub fn require_duty(duty: &str) -> Result<()> {
         return Ok(());
     }
     audit::record(Class::Denied, &format!("not a member of {duty}"));
-    Err(
-        Error::denied(format!("permission denied: this needs a member of {duty}"))
-            .hint("Membership counts for the user who logged in, not after SET ROLE."),
-    )
+    Err(Error::denied(format!("permission denied: this needs a member of {duty}"))
+        .hint("Membership counts for the user who logged in, not after SET ROLE."))
 }
 
 fn decide(capability: Capability, vault: i32, generation: u64) -> Result<Decision> {

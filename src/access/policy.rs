@@ -102,9 +102,7 @@ pub fn grants(capability: Capability, vault: i32) -> Result<Vec<Grant>> {
         .grants
         .iter()
         .filter(|g| {
-            g.capability == capability.as_str()
-                && g.vault == *vault
-                && session::is_member(user, g.role)
+            g.capability == capability.as_str() && g.vault == *vault && session::is_member(user, g.role)
         })
         .cloned()
         .collect())
@@ -121,9 +119,7 @@ pub fn rows() -> Vec<Grant> {
             role: row.get(0).unwrap_or(pg_sys::InvalidOid),
             vault: row.get(1).unwrap_or_default(),
             capability: row.get(2).unwrap_or_default(),
-            purposes: row
-                .get::<Vec<Option<String>>>(3)
-                .map(|p| p.into_iter().flatten().collect()),
+            purposes: row.get::<Vec<Option<String>>>(3).map(|p| p.into_iter().flatten().collect()),
             valid_from: row.get::<i64>(4),
             valid_until: row.get::<i64>(5),
             max_per_hour: row.get(6),
@@ -135,23 +131,17 @@ pub fn rows() -> Vec<Grant> {
 
 fn get() -> Result<Rc<Policy>> {
     let generation = catalog::generation();
-    if let Some(p) = POLICY.with_borrow(|p| {
-        p.as_ref()
-            .filter(|(g, _)| *g == generation)
-            .map(|(_, p)| p.clone())
-    }) {
+    if let Some(p) =
+        POLICY.with_borrow(|p| p.as_ref().filter(|(g, _)| *g == generation).map(|(_, p)| p.clone()))
+    {
         return Ok(p);
     }
     if !session::can_read_catalog() {
         return Err(
-            Error::state("the card data policy changed and cannot be read now")
-                .hint("Connect again."),
+            Error::state("the card data policy changed and cannot be read now").hint("Connect again.")
         );
     }
-    let policy = Rc::new(Policy {
-        grants: rows(),
-        verified: Cell::new(false),
-    });
+    let policy = Rc::new(Policy { grants: rows(), verified: Cell::new(false) });
     POLICY.set(Some((generation, policy.clone())));
     Ok(policy)
 }

@@ -49,7 +49,7 @@ pub fn require() -> Result<()> {
 /// The same, for a comparison function: only where an expression calls it, or a comparison of arrays or rows.
 #[inline]
 pub fn require_in(call: &Call) -> Result<()> {
-    if !call.from_expression() && !walk::is_element_comparison(call.flinfo()) {
+    if !call.is_from_expression() && !walk::is_element_comparison(call.flinfo()) {
         return Ok(());
     }
     let exempt = match FOREIGN_KEY.get() {

@@ -43,8 +43,6 @@ pub fn check_write(relation: pg_sys::Oid) -> Result<()> {
         return Ok(());
     }
     crate::audit::record(crate::audit::Class::Denied, "write to a table of pgpci");
-    Err(
-        Error::denied("tables of pgpci change only through its functions")
-            .hint("See the schema pci for the function."),
-    )
+    Err(Error::denied("tables of pgpci change only through its functions")
+        .hint("See the schema pci for the function."))
 }

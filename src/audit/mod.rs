@@ -1,7 +1,7 @@
 //! What is recorded, and the one function that everything is recorded through.
 //! The record goes to the server log; it never holds a digit of a card number beyond what masks show.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use crate::pg::session;
@@ -32,77 +32,69 @@ impl fmt::Display for Class {
 
 /// Records one event.
 pub fn record(class: Class, event: &str) {
-    pgrx::log!(
-        "pgpci: {class} by \"{}\": {event}",
-        session::role_name(session::user())
-    );
+    pgrx::log!("pgpci: {class} by \"{}\": {event}", session::role_name(session::user()));
 }
 
-/// Values revealed by the running transaction, by door, vault and purpose: recorded at the first value,
-/// counted, and the count recorded when the statement's transaction ends.
-#[derive(PartialEq, Eq)]
-struct Tally {
-    door: &'static str,
-    vault: i32,
-    purpose: Option<String>,
+/// Values that one door revealed in the running transaction, of one vault for one purpose: recorded when the
+/// first is about to leave, counted, and the count recorded when the transaction ends, however it ends.
+struct Reveals {
+    what: String,
     values: u64,
 }
 
 thread_local! {
-    static TALLIES: RefCell<Vec<Tally>> = const { RefCell::new(Vec::new()) };
+    static REVEALS: RefCell<Vec<Reveals>> = const { RefCell::new(Vec::new()) };
+    // Tells the tallies of one transaction from those of the next.
+    static ROUND: Cell<u64> = const { Cell::new(1) };
 }
 
-/// Counts a value that goes through a door that decrypts; records the first of each kind at once.
-pub fn count_reveal(door: &'static str, vault: i32, vault_name: &str, purpose: Option<&str>) {
-    let first = TALLIES.with_borrow_mut(|tallies| {
-        let same =
-            |t: &&mut Tally| t.door == door && t.vault == vault && t.purpose.as_deref() == purpose;
-        if let Some(tally) = tallies.iter_mut().find(same) {
-            tally.values += 1;
-            return false;
-        }
-        tallies.push(Tally {
-            door,
-            vault,
-            purpose: purpose.map(str::to_owned),
-            values: 1,
-        });
-        true
+/// Where a door counts.
+#[derive(Clone, Copy)]
+pub struct Tally {
+    round: u64,
+    index: usize,
+}
+
+impl Tally {
+    /// Nowhere yet.
+    pub const NONE: Self = Self { round: 0, index: 0 };
+
+    /// Whether it belongs to the running transaction.
+    pub fn is_open(self) -> bool {
+        self.round == ROUND.get()
+    }
+}
+
+/// A door is about to let values through; recorded at once.
+pub fn begin_reveal(door: &str, vault: &str, purpose: Option<&str>) -> Tally {
+    // A purpose is a word of the caller's: whatever it holds, digits do not reach the record.
+    let purpose = purpose.map(|p| format!(", purpose \"{}\"", p.replace(|c: char| c.is_ascii_digit(), "#")));
+    let what = format!("{door} in vault \"{vault}\"{}", purpose.unwrap_or_default());
+    let round = ROUND.get();
+    if let Some(index) = REVEALS.with_borrow(|r| r.iter().position(|one| one.what == what)) {
+        return Tally { round, index };
+    }
+    record(Class::Reveal, &format!("{what} begins"));
+    let index = REVEALS.with_borrow_mut(|r| {
+        r.push(Reveals { what, values: 0 });
+        r.len() - 1
     });
-    if first {
-        record(
-            Class::Reveal,
-            &format!(
-                "{door} begins in vault \"{vault_name}\"{}",
-                for_purpose(purpose)
-            ),
-        );
-    }
+    Tally { round, index }
 }
 
-/// Records the counts; called when a transaction ends, however it ends.
+/// Counts a value.
+pub fn count_reveal(tally: Tally) {
+    REVEALS.with_borrow_mut(|r| {
+        if let Some(one) = r.get_mut(tally.index) {
+            one.values += 1;
+        }
+    });
+}
+
+/// Records the counts; called when a transaction ends.
 pub fn flush_reveals() {
-    for tally in TALLIES.take() {
-        let Tally {
-            door,
-            vault,
-            purpose,
-            values,
-        } = tally;
-        pgrx::log!(
-            "pgpci: REVEAL {door} of {values} values in vault {vault}{}",
-            for_purpose(purpose.as_deref())
-        );
+    ROUND.set(ROUND.get() + 1);
+    for Reveals { what, values } in REVEALS.take() {
+        pgrx::log!("pgpci: REVEAL ends: {what}, {values} values");
     }
-}
-
-fn for_purpose(purpose: Option<&str>) -> String {
-    purpose
-        .map(|p| {
-            format!(
-                ", purpose \"{}\"",
-                p.replace(|c: char| c.is_ascii_digit(), "#")
-            )
-        })
-        .unwrap_or_default()
 }

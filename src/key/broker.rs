@@ -25,9 +25,7 @@ pub fn take(key: &Key) -> Option<(Secret<[u8; 32]>, i64)> {
         r.slots
             .iter_mut()
             .find(|s| {
-                s.full
-                    && (s.database, s.key_id, s.blob) == (database, key.id.0, blob)
-                    && s.expires > now
+                s.full && (s.database, s.key_id, s.blob) == (database, key.id.0, blob) && s.expires > now
             })
             .map(|s| {
                 s.used = now;
@@ -48,14 +46,11 @@ pub fn generate(context: &Context, provider: &str, kek: &str) -> Result<(Vec<u8>
     let (database, blob) = (session::database().to_u32(), blob_hash(&wrapped));
     let check = region::locked(|r| {
         let mut slots = r.slots.iter();
-        let slot = slots.find(|s| {
-            s.full && (s.database, s.key_id, s.blob) == (database, context.key_id.0, blob)
-        });
+        let slot =
+            slots.find(|s| s.full && (s.database, s.key_id, s.blob) == (database, context.key_id.0, blob));
         slot.map(|s| check_value(&s.key, context.purpose))
     });
-    let check = check
-        .flatten()
-        .ok_or_else(|| Error::key("the new key was wiped before it could be used"))?;
+    let check = check.flatten().ok_or_else(|| Error::key("the new key was wiped before it could be used"))?;
     Ok((wrapped, check))
 }
 
@@ -90,22 +85,14 @@ fn ask(context: &Context, provider: &str, kek: &str, wrapped: Option<&[u8]>) -> 
             return done;
         }
         if Instant::now() >= deadline {
-            return Err(Error::new(
-                S::ERRCODE_CANNOT_CONNECT_NOW,
-                "the key did not come in time",
-            )
-            .hint("See pci.key_status; pgpci.key_wait_timeout is how long a session waits."));
+            return Err(Error::new(S::ERRCODE_CANNOT_CONNECT_NOW, "the key did not come in time")
+                .hint("See pci.key_status; pgpci.key_wait_timeout is how long a session waits."));
         }
         session::wait(if posted.is_some() { 1000 } else { 20 });
     }
 }
 
-fn post(
-    context: &Context,
-    provider: &str,
-    kek: &str,
-    wrapped: Option<&[u8]>,
-) -> Result<Option<Posted>> {
+fn post(context: &Context, provider: &str, kek: &str, wrapped: Option<&[u8]>) -> Result<Option<Posted>> {
     thread_local! { static COUNT: Cell<u64> = const { Cell::new(0) } }
     COUNT.set(COUNT.get() + 1);
     let serial = (u64::from(std::process::id()) << 32) | (COUNT.get() & 0xffff_ffff);
@@ -133,9 +120,7 @@ fn post(
         Some(index)
     });
     if !fits {
-        return Err(Error::key(
-            "the key's provider, wrapping key or wrapped form is too long",
-        ));
+        return Err(Error::key("the key's provider, wrapping key or wrapped form is too long"));
     }
     if let Some(region) = region::get() {
         mailbox::wake(region.broker.load(Ordering::Acquire));
@@ -147,34 +132,19 @@ fn answer(posted: &Posted) -> Option<Result<Vec<u8>>> {
     let (failure, message, blob) = region::locked(|r| {
         let letter = &r.letters[posted.index];
         let done = letter.state == State::Done && letter.serial == posted.serial;
-        done.then(|| {
-            (
-                letter.failure,
-                letter.message.get().to_vec(),
-                letter.blob.get().to_vec(),
-            )
-        })
+        done.then(|| (letter.failure, letter.message.get().to_vec(), letter.blob.get().to_vec()))
     })??;
     let message = String::from_utf8_lossy(&message).into_owned();
     Some(match failure {
         0 => Ok(blob),
-        1 => Err(
-            Error::state(format!("the wrapping key is missing: {message}"))
-                .hint("Make one with \"pgpci key init\", or set pgpci.local_key_file."),
-        ),
-        2 => Err(
-            Error::key(format!("the wrapping key was refused: {message}"))
-                .hint("The key file must belong to the server's user with mode 0600."),
-        ),
-        3 => Err(Error::key(format!(
-            "the wrapping key is not the one that wrapped this key: {message}"
-        ))
-        .hint("Set pgpci.local_key_file to the file that this database's keys were wrapped with.")),
-        4 => Err(Error::new(
-            S::ERRCODE_CANNOT_CONNECT_NOW,
-            format!("the key cannot be had now: {message}"),
-        )
-        .hint("See pci.key_status and the server log; pgpci.command_path names the helper.")),
+        1 => Err(Error::state(format!("the wrapping key is missing: {message}"))
+            .hint("Make one with \"pgpci key init\", or set pgpci.local_key_file.")),
+        2 => Err(Error::key(format!("the wrapping key was refused: {message}"))
+            .hint("The key file must belong to the server's user with mode 0600.")),
+        3 => Err(Error::key(format!("the wrapping key is not the one that wrapped this key: {message}"))
+            .hint("Set pgpci.local_key_file to the file that this database's keys were wrapped with.")),
+        4 => Err(Error::new(S::ERRCODE_CANNOT_CONNECT_NOW, format!("the key cannot be had now: {message}"))
+            .hint("See pci.key_status and the server log; pgpci.command_path names the helper.")),
         _ => Err(Error::key(format!("the key provider answered: {message}"))),
     })
 }

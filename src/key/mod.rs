@@ -5,6 +5,7 @@ pub mod nonce;
 pub mod ring;
 
 use pgpci_core::key::{DataKey, EqualityKey, HashKey, KeyId, PolicyKey, Purpose, check_value};
+use pgrx::PgSqlErrorCode;
 
 use crate::error::{Error, Result};
 use crate::guc;
@@ -14,51 +15,35 @@ use crate::pg::slice::{self, Ready};
 use ring::{Key, Ring};
 
 /// Runs `f` on the data key of this identifier.
-pub fn with_data<T>(ring: &Ring, id: KeyId, mut f: impl FnMut(&mut DataKey) -> T) -> Result<T> {
-    with(ring, id.0, move |ready| match ready {
+pub fn with_data<T>(id: KeyId, mut f: impl FnMut(&mut DataKey) -> T) -> Result<T> {
+    with(id, move |ready| match ready {
         Ready::Data(key) => Some(f(key)),
         _ => None,
     })
 }
 
-/// Runs `f` on the equality key of a vault; None where the vault is not searchable.
-pub fn with_equality<T>(
-    ring: &Ring,
-    vault: i32,
-    mut f: impl FnMut(&mut EqualityKey) -> T,
-) -> Result<T> {
-    with(
-        ring,
-        ring.current(vault, Purpose::Equality)?.id.0,
-        move |ready| match ready {
-            Ready::Equality(key) => Some(f(key)),
-            _ => None,
-        },
-    )
+/// Runs `f` on the equality key of this identifier.
+pub fn with_equality<T>(id: KeyId, mut f: impl FnMut(&mut EqualityKey) -> T) -> Result<T> {
+    with(id, move |ready| match ready {
+        Ready::Equality(key) => Some(f(key)),
+        _ => None,
+    })
 }
 
 /// Runs `f` on the hash key of a vault.
 pub fn with_hash<T>(ring: &Ring, vault: i32, mut f: impl FnMut(&mut HashKey) -> T) -> Result<T> {
-    with(
-        ring,
-        ring.current(vault, Purpose::Hash)?.id.0,
-        move |ready| match ready {
-            Ready::Hash(key) => Some(f(key)),
-            _ => None,
-        },
-    )
+    with(ring.current(vault, Purpose::Hash)?.id, move |ready| match ready {
+        Ready::Hash(key) => Some(f(key)),
+        _ => None,
+    })
 }
 
 /// Runs `f` on the key that authenticates policy rows.
 pub fn with_policy<T>(ring: &Ring, mut f: impl FnMut(&mut PolicyKey) -> T) -> Result<T> {
-    with(
-        ring,
-        ring.current(ring::NO_VAULT, Purpose::Policy)?.id.0,
-        move |ready| match ready {
-            Ready::Policy(key) => Some(f(key)),
-            _ => None,
-        },
-    )
+    with(ring.current(ring::NO_VAULT, Purpose::Policy)?.id, move |ready| match ready {
+        Ready::Policy(key) => Some(f(key)),
+        _ => None,
+    })
 }
 
 /// Whether the policy key is at hand without asking anybody.
@@ -75,54 +60,55 @@ pub fn status(_: &mut Call) -> Result<Value> {
         let cached = r.slots.iter().filter(|s| s.full).count();
         let running = r.helper.load(std::sync::atomic::Ordering::Relaxed) == 1;
         let calls = r.calls.load(std::sync::atomic::Ordering::Relaxed);
-        format!(
-            "{:?},{},{cached},{calls}",
-            region::protection(),
-            if running { "running" } else { "stopped" }
-        )
+        format!("{:?},{},{cached},{calls}", region::protection(), if running { "running" } else { "stopped" })
     });
-    Ok(varlena(
-        text.unwrap_or_else(|| "None,stopped,0,0".into()).as_bytes(),
-    ))
+    Ok(varlena(text.unwrap_or_else(|| "None,stopped,0,0".into()).as_bytes()))
 }
 
-fn with<T>(ring: &Ring, id: u64, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
-    let wrong = || {
-        Error::new(
-            pgrx::PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
-            "the key is not of the kind that the value names",
-        )
-    };
-    if let Some(found) = slice::with(id, &mut f) {
-        return found.ok_or_else(wrong);
+fn with<T>(id: KeyId, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
+    match slice::with(id.0, &mut f) {
+        Some(Some(found)) => Ok(found),
+        Some(None) => Err(wrong_kind()),
+        None => with_loaded(id, f),
     }
+}
+
+/// The same for a key that this session has not used yet, or not for long.
+#[cold]
+fn with_loaded<T>(id: KeyId, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
     check_protection()?;
-    let key = ring.key(KeyId(id))?;
+    let ring = Ring::get()?;
+    let key = ring.key(id)?;
     if !key.state.may_decrypt() {
-        return Err(Error::key(format!(
-            "key {} is {}",
-            key.id.0 as i64,
-            key.state.as_str()
-        )));
+        return Err(Error::key(format!("key {} is {}", id.0, key.state.as_str())));
     }
     if !load(key)? {
-        broker::unwrap(ring, key)?;
+        broker::unwrap(&ring, key)?;
         if !load(key)? {
-            return Err(Error::key("the key was wiped before it could be used")
-                .hint("Raise pgpci.key_cache_ttl."));
+            return Err(
+                Error::key("the key was wiped before it could be used").hint("Raise pgpci.key_cache_ttl.")
+            );
         }
     }
-    slice::with(id, &mut f)
+    slice::with(id.0, &mut f)
         .ok_or_else(|| Error::key("no secret memory is left for this session"))?
-        .ok_or_else(wrong)
+        .ok_or_else(wrong_kind)
+}
+
+fn wrong_kind() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "the key is not of the kind that the value names")
 }
 
 fn check_protection() -> Result<()> {
     match region::protection() {
         Protection::Secret | Protection::Locked => Ok(()),
         Protection::Unlocked if guc::ALLOW_UNLOCKED_KEYS.get() => Ok(()),
-        Protection::Unlocked => Err(Error::state("the operating system does not lock the memory that would hold keys")
-            .hint("Raise the memory lock limit (RLIMIT_MEMLOCK) of the server, or set pgpci.allow_unlocked_keys.")),
+        Protection::Unlocked => Err(Error::state(
+            "the operating system does not lock the memory that would hold keys",
+        )
+        .hint(
+            "Raise the memory lock limit (RLIMIT_MEMLOCK) of the server, or set pgpci.allow_unlocked_keys.",
+        )),
         Protection::None => Err(Error::state("there is no memory for keys")
             .hint("Add pgpci to shared_preload_libraries and restart the server.")),
     }

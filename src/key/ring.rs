@@ -65,11 +65,9 @@ impl Ring {
     /// The ring of this database; 55000 before `pci.init`.
     pub fn get() -> Result<Rc<Ring>> {
         let generation = catalog::generation();
-        if let Some(ring) = RING.with_borrow(|r| {
-            r.as_ref()
-                .filter(|(g, _)| *g == generation)
-                .map(|(_, r)| r.clone())
-        }) {
+        if let Some(ring) =
+            RING.with_borrow(|r| r.as_ref().filter(|(g, _)| *g == generation).map(|(_, r)| r.clone()))
+        {
             return Ok(ring);
         }
         let ring = Rc::new(read()?);
@@ -81,31 +79,29 @@ impl Ring {
     pub fn require_active(&self) -> Result<()> {
         match (self.installation, self.active) {
             (Some(_), true) => Ok(()),
-            (Some(_), false) => Err(Error::state(
-                "the card data policy was restored from elsewhere and is not accepted yet",
-            )
-            .hint("Two officers run SELECT pci.accept_policy().")),
-            (None, _) => Err(Error::state("pgpci is not set up in this database")
-                .hint("Run SELECT pci.init(…).")),
+            (Some(_), false) => {
+                Err(Error::state("the card data policy was restored from elsewhere and is not accepted yet")
+                    .hint("Two officers run SELECT pci.accept_policy()."))
+            }
+            (None, _) => {
+                Err(Error::state("pgpci is not set up in this database").hint("Run SELECT pci.init(…)."))
+            }
         }
     }
 
     /// The vault of this number.
     pub fn vault(&self, number: i32) -> Result<&Vault> {
-        self.vaults
-            .iter()
-            .find(|v| v.number == number)
-            .ok_or_else(|| {
-                Error::argument(format!("there is no vault number {number}"))
-                    .hint("See the view pci.vaults.")
-            })
+        self.vaults.iter().find(|v| v.number == number).ok_or_else(|| {
+            Error::argument(format!("there is no vault number {number}")).hint("See the view pci.vaults.")
+        })
     }
 
     /// The vault of this name.
     pub fn vault_named(&self, name: &str) -> Result<&Vault> {
-        self.vaults.iter().find(|v| v.name == name).ok_or_else(|| {
-            Error::argument("there is no vault of this name").hint("See the view pci.vaults.")
-        })
+        self.vaults
+            .iter()
+            .find(|v| v.name == name)
+            .ok_or_else(|| Error::argument("there is no vault of this name").hint("See the view pci.vaults."))
     }
 
     /// The key of this identifier.
@@ -122,64 +118,46 @@ impl Ring {
             .iter()
             .filter(|k| k.vault == vault && k.purpose == purpose && k.state.may_encrypt())
             .max_by_key(|k| k.version)
-            .ok_or_else(|| {
-                Error::state("the vault has no active key").hint("See the view pci.keys.")
-            })
+            .ok_or_else(|| Error::state("the vault has no active key").hint("See the view pci.keys."))
     }
 
     /// The encryption context of a key.
     pub fn context(&self, vault: i32, key_id: KeyId, purpose: Purpose) -> Result<Context> {
-        let installation = self
-            .installation
-            .ok_or_else(|| Error::state("pgpci is not set up in this database"))?;
-        Ok(Context {
-            installation,
-            vault,
-            key_id,
-            purpose,
-        })
+        let installation =
+            self.installation.ok_or_else(|| Error::state("pgpci is not set up in this database"))?;
+        Ok(Context { installation, vault, key_id, purpose })
     }
 }
 
 fn read() -> Result<Ring> {
-    let mut ring = Ring {
-        installation: None,
-        active: false,
-        vaults: Vec::new(),
-        keys: Vec::new(),
-    };
+    let mut ring = Ring { installation: None, active: false, vaults: Vec::new(), keys: Vec::new() };
     let Some(catalog) = catalog::get() else {
         return match session::can_read_catalog() {
             true => Ok(ring),
             // While changes are decoded, catalogs are of the past; the session starts anew and reads them then.
-            false => Err(
-                Error::state("the card data policy changed and cannot be read now")
-                    .hint("Connect again."),
-            ),
+            false => {
+                Err(Error::state("the card data policy changed and cannot be read now")
+                    .hint("Connect again."))
+            }
         };
     };
     let here = (session::system_identifier() as i64, session::database());
     table::scan(catalog.table("installation"), |row| {
         ring.installation = row.get::<pgrx::Uuid>(0).map(|u| *u.as_bytes());
-        ring.active =
-            (row.get::<i64>(1), row.get::<pgrx::pg_sys::Oid>(2)) == (Some(here.0), Some(here.1));
+        ring.active = (row.get::<i64>(1), row.get::<pgrx::pg_sys::Oid>(2)) == (Some(here.0), Some(here.1));
     });
     table::scan(catalog.table("vault"), |row| {
         ring.vaults.push(Vault {
             number: row.get(0).unwrap_or_default(),
             name: row.get(1).unwrap_or_default(),
-            display: (
-                row.get::<i32>(4).unwrap_or(0) as u8,
-                row.get::<i32>(5).unwrap_or(0) as u8,
-            ),
+            display: (row.get::<i32>(4).unwrap_or(0) as u8, row.get::<i32>(5).unwrap_or(0) as u8),
             searchable: row.get(6).unwrap_or_default(),
         });
     });
     table::scan(catalog.table("key"), |row| {
         let text = |i| row.get::<String>(i).unwrap_or_default();
         // A row that does not make sense is a key that is unknown: its values say so when they are needed.
-        let (Some(purpose), Some(state)) = (Purpose::parse(&text(2)), KeyState::parse(&text(4)))
-        else {
+        let (Some(purpose), Some(state)) = (Purpose::parse(&text(2)), KeyState::parse(&text(4))) else {
             return;
         };
         let Some(check) = row.get::<Vec<u8>>(8).and_then(|c| c.try_into().ok()) else {

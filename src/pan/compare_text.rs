@@ -98,6 +98,8 @@ struct Cached {
     hash: [u8; 16],
 }
 
+const UNCACHED: Cached = Cached { fingerprint: 0, hash: [0; 16] };
+
 fn order(call: &mut Call, pan: usize, text: usize) -> Result<Ordering> {
     let hash = comparand(call, text)?;
     Ok(cmp_equality(call.pan(pan)?, &hash))
@@ -107,18 +109,12 @@ fn order(call: &mut Call, pan: usize, text: usize) -> Result<Ordering> {
 fn comparand(call: &mut Call, i: usize) -> Result<[u8; 16]> {
     static FINGERPRINT: OnceLock<RandomState> = OnceLock::new();
     // 0 stands for none.
-    let fingerprint = FINGERPRINT
-        .get_or_init(RandomState::new)
-        .hash_one(call.bytes(i))
-        | 1;
+    let fingerprint = FINGERPRINT.get_or_init(RandomState::new).hash_one(call.bytes(i)) | 1;
     access::require(Capability::Search, DEFAULT_VAULT)?;
-    if let Some(cached) = call.cache(Cached {
-        fingerprint: 0,
-        hash: [0; 16],
-    }) {
-        if cached.fingerprint == fingerprint {
-            return Ok(cached.hash);
-        }
+    if let Some(cached) = call.cache(UNCACHED)
+        && cached.fingerprint == fingerprint
+    {
+        return Ok(cached.hash);
     }
     let hash = match hash_of(call.bytes(i)) {
         Ok(hash) => hash,
@@ -127,10 +123,7 @@ fn comparand(call: &mut Call, i: usize) -> Result<[u8; 16]> {
             return Err(error);
         }
     };
-    if let Some(cached) = call.cache(Cached {
-        fingerprint: 0,
-        hash: [0; 16],
-    }) {
+    if let Some(cached) = call.cache(UNCACHED) {
         *cached = Cached { fingerprint, hash };
     }
     Ok(hash)

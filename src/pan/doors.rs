@@ -6,11 +6,12 @@ use pgpci_core::seal::{self, Pan};
 use pgrx::PgSqlErrorCode;
 
 use crate::access::{self, policy::Grant};
-use crate::audit;
+use crate::audit::{self, Class, Tally};
 use crate::error::{Error, Result};
 use crate::key::{self, ring::Ring};
 use crate::pg::call::{Call, Value, varlena};
 use crate::pg::counters::{self, Kind};
+use crate::pg::worker::blob_hash;
 use crate::pg::{catalog, session};
 
 /// What `reveal` found out at the first value of a scan, so that the next costs little.
@@ -18,47 +19,26 @@ use crate::pg::{catalog, session};
 struct Checked {
     generation: u64,
     key_id: u64,
-    vault: i32,
+    purpose: u64,
     until: i64,
     limit: i32,
-    purpose: u64,
+    tally: Tally,
 }
 
-const UNCHECKED: Checked = Checked {
-    generation: 0,
-    key_id: 0,
-    vault: 0,
-    until: 0,
-    limit: 0,
-    purpose: 0,
-};
+const UNCHECKED: Checked =
+    Checked { generation: 0, key_id: 0, purpose: 0, until: 0, limit: 0, tally: Tally::NONE };
 
 /// `pci.reveal(pan, purpose)`
 pub fn reveal(call: &mut Call) -> Result<Value> {
     if call.is_null(0) {
         return Ok(call.null());
     }
-    let known = check_reveal(call)?;
-    let ring = Ring::get()?;
-    let clear = open(&ring, call.pan(0)?)?;
-    if known.limit > 0 {
-        let count = counters::add(session::user(), Kind::Reveals, 1);
-        if count > known.limit as u64 {
-            audit::record(audit::Class::Denied, "reveal: hourly limit reached");
-            return Err(Error::new(
-                PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-                "the hourly limit of revealed card numbers is reached",
-            )
-            .hint("The limit is max_per_hour of the grant, see pci.access."));
-        }
+    let checked = check_reveal(call)?;
+    let clear = open(call.pan(0)?)?;
+    if checked.limit > 0 {
+        check_limit(checked.limit)?;
     }
-    let purpose = call.opt_text(1);
-    audit::count_reveal(
-        "reveal",
-        known.vault,
-        &ring.vault(known.vault)?.name,
-        purpose.as_deref(),
-    );
+    audit::count_reveal(checked.tally);
     Ok(varlena(clear.to_digits().as_str().as_bytes()))
 }
 
@@ -69,21 +49,18 @@ pub fn hash_pan(call: &mut Call) -> Result<Value> {
     ring.require_active()?;
     let vault = vault(&ring, pan)?;
     access::require(Capability::Search, vault)?;
-    let clear = open(&ring, pan)?;
-    audit::count_reveal("hash_pan", vault, &ring.vault(vault)?.name, None);
-    Ok(varlena(&key::with_hash(&ring, vault, |key| {
-        key.hash(&clear)
-    })?))
+    let clear = open(pan)?;
+    audit::count_reveal(audit::begin_reveal("hash_pan", &ring.vault(vault)?.name, None));
+    Ok(varlena(&key::with_hash(&ring, vault, |key| key.hash(&clear))?))
 }
 
 fn check_reveal(call: &mut Call) -> Result<Checked> {
     let generation = catalog::generation();
     let key_id = call.pan(0)?.key_id().0;
-    let purpose = call
-        .opt_text(1)
-        .map_or(0, |p| crate::pg::worker::blob_hash(p.as_bytes()) | 1);
+    let purpose = if call.is_null(1) { 0 } else { blob_hash(call.bytes(1)) | 1 };
     let known = call.cache(UNCHECKED).map_or(UNCHECKED, |c| *c);
     if (known.generation, known.key_id, known.purpose) == (generation, key_id, purpose)
+        && known.tally.is_open()
         && (known.until == i64::MAX || session::now() < known.until)
     {
         return Ok(known);
@@ -91,24 +68,27 @@ fn check_reveal(call: &mut Call) -> Result<Checked> {
     let ring = Ring::get()?;
     ring.require_active()?;
     let vault = vault(&ring, call.pan(0)?)?;
-    let Grant {
-        valid_until,
-        max_per_hour,
-        ..
-    } = access::require_reveal(vault, call.opt_text(1).as_deref())?;
+    let text = call.opt_text(1);
+    let Grant { valid_until, max_per_hour, .. } = access::require_reveal(vault, text.as_deref())?;
     let (until, limit) = (valid_until.unwrap_or(i64::MAX), max_per_hour.unwrap_or(0));
-    let checked = Checked {
-        generation,
-        key_id,
-        vault,
-        until,
-        limit,
-        purpose,
-    };
+    let tally = audit::begin_reveal("reveal", &ring.vault(vault)?.name, text.as_deref());
+    let checked = Checked { generation, key_id, purpose, until, limit, tally };
     if let Some(place) = call.cache(UNCHECKED) {
         *place = checked;
     }
     Ok(checked)
+}
+
+fn check_limit(limit: i32) -> Result<()> {
+    if counters::add(session::user(), Kind::Reveals, 1) <= limit as u64 {
+        return Ok(());
+    }
+    audit::record(Class::Denied, "reveal: hourly limit reached");
+    Err(Error::new(
+        PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+        "the hourly limit of revealed card numbers is reached",
+    )
+    .hint("The limit is max_per_hour of the grant, see pci.access."))
 }
 
 fn vault(ring: &Ring, pan: Pan<'_>) -> Result<i32> {
@@ -118,8 +98,6 @@ fn vault(ring: &Ring, pan: Pan<'_>) -> Result<i32> {
     Ok(ring.key(pan.key_id())?.vault)
 }
 
-fn open(ring: &Ring, pan: Pan<'_>) -> Result<ClearPan> {
-    Ok(key::with_data(ring, pan.key_id(), |key| {
-        seal::open(key, pan)
-    })??)
+fn open(pan: Pan<'_>) -> Result<ClearPan> {
+    Ok(key::with_data(pan.key_id(), |key| seal::open(key, pan))??)
 }

@@ -57,11 +57,10 @@ pub fn truncate_text(call: &mut Call) -> Result<Value> {
     let clear = ClearPan::parse(call.bytes(0))?;
     let shown = display(&clear, 6, 4);
     let digits = clear.to_digits();
-    let text = digits.as_str().as_bytes();
+    let text = digits.as_str();
     let (first, last) = (shown.first as usize, shown.last as usize);
-    Ok(varlena(
-        &[&text[..first], &text[text.len() - last..]].concat(),
-    ))
+    let (front, back) = (text.get(..first), text.get(text.len() - last..));
+    Ok(varlena([front.unwrap_or_default(), back.unwrap_or_default()].concat().as_bytes()))
 }
 
 /// `pci.luhn_valid(text)`

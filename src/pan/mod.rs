@@ -7,23 +7,22 @@ pub mod functions;
 pub mod io;
 pub mod output;
 
+use std::cell::Cell;
+
 use pgpci_core::access::Capability;
 use pgpci_core::brand::truncate;
-use pgpci_core::key::Purpose;
+use pgpci_core::key::{KeyId, Purpose};
 use pgpci_core::pan::ClearPan;
 use pgpci_core::seal::{self, PanBuf};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, NO_VAULT, Ring};
+use crate::pg::catalog;
 use crate::{access, key};
 
 /// The vault of a column's type modifier; the default vault without one.
 fn vault_of(typmod: i32) -> i32 {
-    if typmod > NO_VAULT {
-        typmod
-    } else {
-        DEFAULT_VAULT
-    }
+    if typmod > NO_VAULT { typmod } else { DEFAULT_VAULT }
 }
 
 /// A stored value from the digits or the sealed form. Whoever may search but not store gets a value that
@@ -40,30 +39,55 @@ fn make(text: &[u8], typmod: i32) -> Result<PanBuf> {
         if !can_compare {
             return Err(access::refuse(Capability::Store, vault));
         }
-        let ring = Ring::get()?;
-        return key::with_equality(&ring, vault, |key| seal::comparand(key, &clear));
+        let keys = Sealing::of(vault)?;
+        let equality = keys.equality.ok_or_else(|| Error::state("the vault is not searchable"))?;
+        return key::with_equality(equality, |key| seal::comparand(key, &clear));
     }
     store(&clear, vault)
 }
 
 /// Seals digits into a vault; the caller has checked that they may.
 fn store(clear: &ClearPan, vault: i32) -> Result<PanBuf> {
-    let ring = Ring::get()?;
-    let settings = ring.vault(vault)?;
-    let shown = truncate(clear, settings.display.0, settings.display.1);
-    let equality = match settings.searchable {
-        true => Some(key::with_equality(&ring, vault, |key| key.hash(clear))?),
-        false => None,
-    };
+    let sealing = Sealing::of(vault)?;
+    let shown = truncate(clear, sealing.display.0, sealing.display.1);
+    let hash = sealing.equality.map(|id| key::with_equality(id, |key| key.hash(clear))).transpose()?;
     let nonce = key::nonce::next()?;
-    let id = ring.current(vault, Purpose::Data)?.id;
-    Ok(key::with_data(&ring, id, |key| {
-        seal::seal_hashed(key, equality, clear, shown, &nonce)
-    })??)
+    Ok(key::with_data(sealing.data, |key| seal::seal_hashed(key, hash, clear, shown, &nonce))??)
 }
 
 /// The equality hash of digits, for a comparison with values of the vault.
 fn equality_of(clear: &ClearPan, vault: i32) -> Result<[u8; 16]> {
-    let ring = Ring::get()?;
-    key::with_equality(&ring, vault, |key| key.hash(clear))
+    let equality = Sealing::of(vault)?.equality.ok_or_else(|| Error::state("the vault is not searchable"))?;
+    key::with_equality(equality, |key| key.hash(clear))
+}
+
+/// What sealing into a vault needs to know, looked up once.
+#[derive(Clone, Copy)]
+struct Sealing {
+    data: KeyId,
+    equality: Option<KeyId>,
+    display: (u8, u8),
+}
+
+impl Sealing {
+    fn of(vault: i32) -> Result<Self> {
+        thread_local! {
+            static LAST: Cell<Option<(u64, i32, Sealing)>> = const { Cell::new(None) };
+        }
+        let generation = catalog::generation();
+        match LAST.get() {
+            Some((at, number, sealing)) if (at, number) == (generation, vault) => return Ok(sealing),
+            _ => {}
+        }
+        let ring = Ring::get()?;
+        let settings = ring.vault(vault)?;
+        let equality = match settings.searchable {
+            true => Some(ring.current(vault, Purpose::Equality)?.id),
+            false => None,
+        };
+        let data = ring.current(vault, Purpose::Data)?.id;
+        let sealing = Self { data, equality, display: settings.display };
+        LAST.set(Some((generation, vault, sealing)));
+        Ok(sealing)
+    }
 }

@@ -29,20 +29,12 @@ pub fn is_storing() -> bool {
 
 /// A COPY TO or a fetch from pg_dump's cursor begins or ends.
 pub fn exporting(begins: bool) {
-    EXPORTING.set(if begins {
-        EXPORTING.get() + 1
-    } else {
-        EXPORTING.get().saturating_sub(1)
-    });
+    EXPORTING.set(if begins { EXPORTING.get() + 1 } else { EXPORTING.get().saturating_sub(1) });
 }
 
 /// A COPY FROM or DDL begins or ends.
 pub fn storing(begins: bool) {
-    STORING.set(if begins {
-        STORING.get() + 1
-    } else {
-        STORING.get().saturating_sub(1)
-    });
+    STORING.set(if begins { STORING.get() + 1 } else { STORING.get().saturating_sub(1) });
 }
 
 /// How deep both are, to be restored when a subtransaction's failure cuts statements off.

@@ -61,10 +61,7 @@ impl Call {
             let info = &mut *self.datum(i).cast_mut_ptr::<pg_sys::StringInfoData>();
             let (from, len) = (info.cursor.max(0) as usize, info.len.max(0) as usize);
             info.cursor = info.len;
-            std::slice::from_raw_parts(
-                info.data.cast::<u8>().add(from.min(len)),
-                len.saturating_sub(from),
-            )
+            std::slice::from_raw_parts(info.data.cast::<u8>().add(from.min(len)), len.saturating_sub(from))
         }
     }
 
@@ -96,8 +93,7 @@ impl Call {
     pub fn cstring_array(&self, i: usize) -> Vec<String> {
         // SAFETY: the SQL declaration says cstring[].
         unsafe {
-            let array =
-                pg_sys::pg_detoast_datum(self.datum(i).cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+            let array = pg_sys::pg_detoast_datum(self.datum(i).cast_mut_ptr()).cast::<pg_sys::ArrayType>();
             let mut elements = std::ptr::null_mut();
             let mut count = 0;
             pg_sys::deconstruct_array(
@@ -111,11 +107,7 @@ impl Call {
                 &mut count,
             );
             (0..count as usize)
-                .map(|n| {
-                    CStr::from_ptr((*elements.add(n)).cast_mut_ptr())
-                        .to_string_lossy()
-                        .into_owned()
-                })
+                .map(|n| CStr::from_ptr((*elements.add(n)).cast_mut_ptr()).to_string_lossy().into_owned())
                 .collect()
         }
     }
@@ -128,7 +120,7 @@ impl Call {
     /// Whether an expression calls: then the capability `search` applies. Index maintenance, sorting and
     /// ANALYZE call through their own look-up structures, without an expression (an index puts its options
     /// there, as a constant).
-    pub fn from_expression(&self) -> bool {
+    pub fn is_from_expression(&self) -> bool {
         let expression = self.expression();
         // SAFETY: null or a node.
         !expression.is_null() && unsafe { (*expression).type_ } != pg_sys::NodeTag::T_Const
@@ -139,11 +131,7 @@ impl Call {
         // SAFETY: valid by `new`; flinfo is set for every call that fmgr makes.
         unsafe {
             let flinfo = (*self.fcinfo).flinfo;
-            if flinfo.is_null() {
-                std::ptr::null_mut()
-            } else {
-                (*flinfo).fn_expr
-            }
+            if flinfo.is_null() { std::ptr::null_mut() } else { (*flinfo).fn_expr }
         }
     }
 
@@ -163,8 +151,7 @@ impl Call {
                 return None;
             }
             if (*flinfo).fn_extra.is_null() {
-                let place =
-                    pg_sys::MemoryContextAlloc((*flinfo).fn_mcxt, size_of::<T>()).cast::<T>();
+                let place = pg_sys::MemoryContextAlloc((*flinfo).fn_mcxt, size_of::<T>()).cast::<T>();
                 place.write(empty);
                 (*flinfo).fn_extra = place.cast();
             }

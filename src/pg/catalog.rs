@@ -34,10 +34,7 @@ const TABLES: [&str; 5] = ["installation", "vault", "key", "access_grant", MARK]
 impl Catalog {
     /// Table `pci.<name>`.
     pub fn table(&self, name: &str) -> pg_sys::Oid {
-        TABLES
-            .iter()
-            .position(|t| *t == name)
-            .map_or(pg_sys::InvalidOid, |i| self.tables[i])
+        TABLES.iter().position(|t| *t == name).map_or(pg_sys::InvalidOid, |i| self.tables[i])
     }
 
     /// Whether it is one of the tables that only our own functions may change.
@@ -56,13 +53,20 @@ thread_local! {
     static CATALOG: RefCell<Option<Option<std::rc::Rc<Catalog>>>> = const { RefCell::new(None) };
     static CONTAINS: RefCell<HashMap<pg_sys::Oid, bool>> = RefCell::new(HashMap::new());
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
-    static GENERATION: Cell<u64> = const { Cell::new(1) };
+    static GENERATION: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Changes whenever something that a cached decision rests on may have changed: our tables, memberships.
 pub fn generation() -> u64 {
-    register();
-    GENERATION.get()
+    // 0: this backend has not asked to be told yet.
+    match GENERATION.get() {
+        0 => {
+            register();
+            bump();
+            GENERATION.get()
+        }
+        generation => generation,
+    }
 }
 
 /// Tells every session (on standbys too), once this transaction commits, that a table of ours changed.
@@ -140,12 +144,7 @@ fn look_up() -> Option<Catalog> {
             let name = CString::new(name).unwrap_or_default();
             pg_sys::get_relname_relid(name.as_ptr(), namespace)
         });
-        Some(Catalog {
-            namespace,
-            pan,
-            operators,
-            tables,
-        })
+        Some(Catalog { namespace, pan, operators, tables })
     }
 }
 
@@ -217,11 +216,7 @@ fn register() {
             pg_sys::SysCacheIdentifier::TYPEOID,
             pg_sys::SysCacheIdentifier::OPEROID,
         ] {
-            pg_sys::CacheRegisterSyscacheCallback(
-                cache as _,
-                Some(forget),
-                pg_sys::Datum::from(0usize),
-            );
+            pg_sys::CacheRegisterSyscacheCallback(cache as _, Some(forget), pg_sys::Datum::from(0usize));
         }
         let memberships = pg_sys::SysCacheIdentifier::AUTHMEMMEMROLE;
         pg_sys::CacheRegisterSyscacheCallback(
@@ -249,9 +244,7 @@ unsafe extern "C-unwind" fn changed_role(_arg: pg_sys::Datum, _cache: i32, _hash
 unsafe extern "C-unwind" fn changed_relation(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
     crate::pg::relation::forget();
     let ours = CATALOG.with_borrow(|c| match c {
-        Some(Some(catalog)) => {
-            relation == pg_sys::InvalidOid || catalog.is_protected_table(relation)
-        }
+        Some(Some(catalog)) => relation == pg_sys::InvalidOid || catalog.is_protected_table(relation),
         _ => true,
     });
     if ours {

@@ -6,10 +6,7 @@ use pgrx::pg_sys;
 ///
 /// # Safety
 /// `descriptor` is valid and has more than `i` columns.
-pub unsafe fn attribute(
-    descriptor: pg_sys::TupleDesc,
-    i: usize,
-) -> *const pg_sys::FormData_pg_attribute {
+pub unsafe fn attribute(descriptor: pg_sys::TupleDesc, i: usize) -> *const pg_sys::FormData_pg_attribute {
     // SAFETY: by contract; 18 moved the attributes behind an array of compact ones.
     unsafe {
         #[cfg(not(feature = "pg18"))]

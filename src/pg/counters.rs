@@ -34,14 +34,7 @@ unsafe impl PGRXSharedMemory for Counters {}
 
 impl Default for Counters {
     fn default() -> Self {
-        Self(
-            [Counter {
-                role: 0,
-                kind: 0,
-                hour: 0,
-                count: 0,
-            }; COUNTERS],
-        )
+        Self([Counter { role: 0, kind: 0, hour: 0, count: 0 }; COUNTERS])
     }
 }
 
@@ -58,25 +51,17 @@ pub fn add(role: pg_sys::Oid, kind: Kind, n: u64) -> u64 {
     let (role, kind) = (role.to_u32(), kind as u32);
     let mut table = TABLE.exclusive();
     // The role's own place, else one of a past hour, else the smallest count.
-    let place = table
-        .0
-        .iter_mut()
-        .min_by_key(|c| match (c.role, c.kind, c.hour) {
-            (r, k, h) if (r, k, h) == (role, kind, hour) => (0, 0),
-            (_, _, h) if h != hour => (1, 0),
-            _ => (2, c.count),
-        });
+    let place = table.0.iter_mut().min_by_key(|c| match (c.role, c.kind, c.hour) {
+        (r, k, h) if (r, k, h) == (role, kind, hour) => (0, 0),
+        (_, _, h) if h != hour => (1, 0),
+        _ => (2, c.count),
+    });
     let Some(counter) = place else { return 0 };
     if (counter.role, counter.kind, counter.hour) != (role, kind, hour) {
         if n == 0 {
             return 0;
         }
-        *counter = Counter {
-            role,
-            kind,
-            hour,
-            count: 0,
-        };
+        *counter = Counter { role, kind, hour, count: 0 };
     }
     counter.count += n;
     counter.count

@@ -43,12 +43,7 @@ impl Helper {
         // files reaches the helper, and it dies with the broker.
         unsafe {
             command.pre_exec(|| {
-                libc::syscall(
-                    libc::SYS_close_range,
-                    3,
-                    u32::MAX,
-                    libc::CLOSE_RANGE_CLOEXEC,
-                );
+                libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 let mut none: libc::sigset_t = std::mem::zeroed();
                 libc::sigemptyset(&mut none);
@@ -58,12 +53,7 @@ impl Helper {
         }
         let child = command.spawn()?;
         socket.set_nonblocking(true)?;
-        Ok(Self {
-            child,
-            socket,
-            decoder: Decoder::default(),
-            config,
-        })
+        Ok(Self { child, socket, decoder: Decoder::default(), config })
     }
 
     /// The socket, to wait for answers.

@@ -14,11 +14,7 @@ pub fn targets(desc: *mut pg_sys::QueryDesc) -> Vec<pg_sys::Oid> {
         }
         (0..(*relations).length as usize)
             .map(|i| (*(*relations).elements.add(i)).int_value as usize - 1)
-            .map(|i| {
-                (*(*(*plan).rtable).elements.add(i))
-                    .ptr_value
-                    .cast::<pg_sys::RangeTblEntry>()
-            })
+            .map(|i| (*(*(*plan).rtable).elements.add(i)).ptr_value.cast::<pg_sys::RangeTblEntry>())
             .map(|entry| (*entry).relid)
             .collect()
     }
@@ -47,11 +43,7 @@ pub fn conflicts(desc: *mut pg_sys::QueryDesc) -> u64 {
             return 0;
         }
         let instrument = (*state).instrument;
-        if instrument.is_null() {
-            0
-        } else {
-            (*instrument).ntuples2 as u64
-        }
+        if instrument.is_null() { 0 } else { (*instrument).ntuples2 as u64 }
     }
 }
 
@@ -70,12 +62,7 @@ pub fn operation(desc: *mut pg_sys::QueryDesc) -> pg_sys::CmdType::Type {
 /// The flags it was started with; 0 before.
 pub fn flags(desc: *mut pg_sys::QueryDesc) -> i32 {
     // SAFETY: a valid descriptor.
-    unsafe {
-        (*desc)
-            .estate
-            .as_ref()
-            .map_or(0, |state| state.es_top_eflags)
-    }
+    unsafe { (*desc).estate.as_ref().map_or(0, |state| state.es_top_eflags) }
 }
 
 /// Whether it writes to a table: by its kind, by a CTE, or because its result becomes one.
@@ -85,9 +72,6 @@ pub fn writes(desc: *mut pg_sys::QueryDesc) -> bool {
     unsafe {
         (*desc).operation != pg_sys::CmdType::CMD_SELECT
             || (*(*desc).plannedstmt).hasModifyingCTE
-            || (*desc)
-                .dest
-                .as_ref()
-                .is_some_and(|d| matches!(d.mydest, D::DestIntoRel | D::DestTransientRel))
+            || (*desc).dest.as_ref().is_some_and(|d| matches!(d.mydest, D::DestIntoRel | D::DestTransientRel))
     }
 }

@@ -158,8 +158,8 @@ fn map() {
     let slices = unsafe { pg_sys::MaxBackends }.max(1) as usize + 8;
     let size = (size_of::<Region>() + slices * size_of::<Slice>()).next_multiple_of(4096);
     // SAFETY: plain system calls; the mapping is checked before it is used. The descriptor is closed at once.
-    let (address, protection) = unsafe { map_secret(size).or_else(|| map_locked(size)) }
-        .unwrap_or((std::ptr::null_mut(), 0));
+    let (address, protection) =
+        unsafe { map_secret(size).or_else(|| map_locked(size)) }.unwrap_or((std::ptr::null_mut(), 0));
     if address.is_null() {
         pgrx::warning!("pgpci: no memory for keys; card numbers cannot be stored or revealed");
         return;
@@ -184,11 +184,8 @@ unsafe fn map_secret(size: usize) -> Option<(*mut libc::c_void, u32)> {
         if fd < 0 {
             return None;
         }
-        let address = if libc::ftruncate(fd, size as i64) == 0 {
-            map_shared(size, libc::MAP_SHARED, fd)
-        } else {
-            None
-        };
+        let address =
+            if libc::ftruncate(fd, size as i64) == 0 { map_shared(size, libc::MAP_SHARED, fd) } else { None };
         libc::close(fd);
         // Touch every page now: what cannot be had must fail here, not at a key's first use.
         address.map(|a| (a, 1))
@@ -211,16 +208,8 @@ unsafe fn map_locked(size: usize) -> Option<(*mut libc::c_void, u32)> {
 /// `fd` fits `flags`.
 unsafe fn map_shared(size: usize, flags: i32, fd: i32) -> Option<*mut libc::c_void> {
     // SAFETY: a new mapping at an address of the kernel's choice.
-    let address = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            size,
-            libc::PROT_READ | libc::PROT_WRITE,
-            flags,
-            fd,
-            0,
-        )
-    };
+    let address =
+        unsafe { libc::mmap(std::ptr::null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) };
     (address != libc::MAP_FAILED).then_some(address)
 }
 
@@ -232,9 +221,7 @@ fn reset() {
     }
     // SAFETY: no other process is attached.
     unsafe {
-        (*region)
-            .broker
-            .store(std::ptr::null_mut(), Ordering::Relaxed);
+        (*region).broker.store(std::ptr::null_mut(), Ordering::Relaxed);
         (*region).helper.store(0, Ordering::Relaxed);
         (*region).slots.iter_mut().for_each(Slot::wipe);
         (*region).letters.iter_mut().for_each(Letter::clear);

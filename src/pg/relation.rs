@@ -10,8 +10,7 @@ use crate::pg::walk::list;
 
 /// The relations that a list of permissions lets a statement write.
 pub fn written(permissions: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
-    let writes =
-        pg_sys::ACL_INSERT | pg_sys::ACL_UPDATE | pg_sys::ACL_DELETE | pg_sys::ACL_TRUNCATE;
+    let writes = pg_sys::ACL_INSERT | pg_sys::ACL_UPDATE | pg_sys::ACL_DELETE | pg_sys::ACL_TRUNCATE;
     // SAFETY: ExecutorCheckPerms gets range table entries on 15, permission infos later.
     unsafe {
         list(permissions)
@@ -56,10 +55,7 @@ pub fn forbid_index_order(info: *mut pg_sys::RelOptInfo) {
 /// `index` is valid.
 unsafe fn is_pan_index(index: *mut pg_sys::IndexOptInfo) -> bool {
     // SAFETY: by contract.
-    unsafe {
-        (0..(*index).nkeycolumns as usize)
-            .any(|i| catalog::contains_pan(*(*index).opcintype.add(i)))
-    }
+    unsafe { (0..(*index).nkeycolumns as usize).any(|i| catalog::contains_pan(*(*index).opcintype.add(i))) }
 }
 
 thread_local! {
@@ -92,21 +88,13 @@ unsafe fn look_for_constraint(oid: pg_sys::Oid) -> bool {
         if relation.is_null() {
             return false;
         }
-        let holds_pan =
-            |column: i16| column > 0 && catalog::contains_pan(pg_sys::get_atttype(oid, column));
+        let holds_pan = |column: i16| column > 0 && catalog::contains_pan(pg_sys::get_atttype(oid, column));
         let foreign = list(pg_sys::RelationGetFKeyList(relation)).any(|node| {
             let key = &*node.cast::<pg_sys::ForeignKeyCacheInfo>();
-            key.conrelid == oid
-                && key.conkey[..key.nkeys as usize]
-                    .iter()
-                    .any(|c| holds_pan(*c))
+            key.conrelid == oid && key.conkey[..key.nkeys as usize].iter().any(|c| holds_pan(*c))
         });
         let indexes = pg_sys::RelationGetIndexList(relation);
-        let count = if indexes.is_null() {
-            0
-        } else {
-            (*indexes).length as usize
-        };
+        let count = if indexes.is_null() { 0 } else { (*indexes).length as usize };
         let unique = (0..count).any(|i| {
             let index = pg_sys::RelationIdGetRelation((*(*indexes).elements.add(i)).oid_value);
             if index.is_null() {

@@ -30,11 +30,8 @@ pub fn hide_input_in_context() {
             return;
         }
         let text = pg_sys::GetErrorContextStack();
-        let text = if text.is_null() {
-            String::new()
-        } else {
-            CStr::from_ptr(text).to_string_lossy().into_owned()
-        };
+        let text =
+            if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() };
         CONTEXT.set(CString::new(without_values(&text)).unwrap_or_default());
         pg_sys::error_context_stack = &raw mut CALLBACK;
     }
@@ -45,10 +42,7 @@ unsafe extern "C-unwind" fn add(_arg: *mut core::ffi::c_void) {
     CONTEXT.with_borrow(|context| {
         if !context.is_empty() {
             // SAFETY: called by errfinish while it builds the error.
-            #[allow(
-                ffi_unwind_calls,
-                reason = "errcontext_msg raises only when memory is out"
-            )]
+            #[allow(ffi_unwind_calls, reason = "errcontext_msg raises only when memory is out")]
             unsafe {
                 errcontext_msg(c"%s".as_ptr(), context.as_ptr());
             }
@@ -60,14 +54,8 @@ unsafe extern "C-unwind" fn add(_arg: *mut core::ffi::c_void) {
 /// text goes altogether.
 fn without_values(context: &str) -> String {
     let line = |line: &str| -> Option<String> {
-        let copy = line
-            .starts_with("COPY ")
-            .then(|| line.split_once(": \"").map(|(kept, _)| kept))
-            .flatten();
-        let bind = line
-            .contains("portal")
-            .then(|| line.split_once(" = ").map(|(kept, _)| kept))
-            .flatten();
+        let copy = line.starts_with("COPY ").then(|| line.split_once(": \"").map(|(kept, _)| kept)).flatten();
+        let bind = line.contains("portal").then(|| line.split_once(" = ").map(|(kept, _)| kept)).flatten();
         let quotes_sql = line.starts_with("SQL statement") || line.starts_with("SQL expression");
         let holds_digits =
             line.bytes().filter(u8::is_ascii_digit).count() >= 12 && !line.starts_with("COPY ");
@@ -78,9 +66,5 @@ fn without_values(context: &str) -> String {
         }
     };
     // A value may run over several lines: what follows a cut line up to the next known beginning goes too.
-    context
-        .lines()
-        .filter_map(line)
-        .collect::<Vec<_>>()
-        .join("\n")
+    context.lines().filter_map(line).collect::<Vec<_>>().join("\n")
 }

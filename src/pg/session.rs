@@ -100,13 +100,7 @@ pub fn in_extension_script() -> bool {
 /// The data directory.
 pub fn data_directory() -> PathBuf {
     // SAFETY: set before libraries are preloaded.
-    unsafe {
-        PathBuf::from(
-            CStr::from_ptr(pg_sys::DataDir)
-                .to_string_lossy()
-                .into_owned(),
-        )
-    }
+    unsafe { PathBuf::from(CStr::from_ptr(pg_sys::DataDir).to_string_lossy().into_owned()) }
 }
 
 /// The directory of the postgres program.
@@ -127,12 +121,7 @@ pub fn wait(milliseconds: i64) {
     // SAFETY: MyLatch is set in every backend; exits on postmaster death.
     unsafe {
         let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-        pg_sys::WaitLatch(
-            pg_sys::MyLatch,
-            events as i32,
-            milliseconds,
-            pg_sys::PG_WAIT_EXTENSION,
-        );
+        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, milliseconds, pg_sys::PG_WAIT_EXTENSION);
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
     check_interrupts();

@@ -13,7 +13,8 @@ use crate::pg::region;
 
 const ENTRIES: usize = 8;
 
-/// A key made ready for its purpose.
+/// A key made ready for its purpose. Never boxed: it must lie in the slice itself.
+#[allow(clippy::large_enum_variant, reason = "a heap allocation would leave the secret memory")]
 pub enum Ready {
     /// Seals and opens.
     Data(DataKey),
@@ -52,10 +53,7 @@ pub fn with<T>(key_id: u64, f: impl FnOnce(&mut Ready) -> T) -> Option<T> {
     let slice = held.slice();
     slice.clock += 1;
     let clock = slice.clock;
-    let entry = slice
-        .entries
-        .iter_mut()
-        .find(|e| e.key_id == key_id && e.ready.is_some())?;
+    let entry = slice.entries.iter_mut().find(|e| e.key_id == key_id && e.ready.is_some())?;
     entry.used = clock;
     entry.ready.as_mut().map(f)
 }
@@ -69,32 +67,17 @@ pub fn keep(key_id: u64, expires: i64, ready: Ready) -> bool {
     slice.clock += 1;
     let clock = slice.clock;
     let place = slice.entries.iter_mut().min_by_key(|e| {
-        if e.key_id == key_id {
-            (0, 0)
-        } else {
-            (1, if e.ready.is_some() { e.used } else { 0 })
-        }
+        if e.key_id == key_id { (0, 0) } else { (1, if e.ready.is_some() { e.used } else { 0 }) }
     });
     if let Some(entry) = place {
-        *entry = Entry {
-            key_id,
-            expires,
-            used: clock,
-            ready: Some(ready),
-        };
+        *entry = Entry { key_id, expires, used: clock, ready: Some(ready) };
     }
     true
 }
 
 /// Wipes what has expired in every slice; the broker's work.
 pub fn wipe_expired(now: i64) {
-    each(|slice| {
-        slice
-            .entries
-            .iter_mut()
-            .filter(|e| e.expires <= now)
-            .for_each(|e| e.ready = None)
-    });
+    each(|slice| slice.entries.iter_mut().filter(|e| e.expires <= now).for_each(|e| e.ready = None));
 }
 
 /// Wipes everything in every slice.
@@ -111,12 +94,7 @@ pub fn reset_all() {
             std::ptr::write_bytes(slice.cast::<u8>(), 0, size_of::<Slice>());
             for entry in 0..ENTRIES {
                 let place = (&raw mut (*slice).entries[entry]).cast::<Entry>();
-                place.write(Entry {
-                    key_id: 0,
-                    expires: 0,
-                    used: 0,
-                    ready: None,
-                });
+                place.write(Entry { key_id: 0, expires: 0, used: 0, ready: None });
             }
         }
         i += 1;
@@ -144,9 +122,7 @@ fn mine() -> Option<u32> {
     while let Some(slice) = region::slice(i) {
         // SAFETY: mapped; owner is atomic.
         let owner = unsafe { &(*slice).owner };
-        let free = owner
-            .compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok();
+        let free = owner.compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if free {
             MINE.set(Some(i));
             // SAFETY: runs when this backend ends, while shared memory is still attached.

@@ -29,11 +29,7 @@ pub fn classify(node: *mut pg_sys::Node, dump_cursor: &[u8]) -> Utility {
             NodeTag::T_FetchStmt => {
                 let portal = (*node.cast::<pg_sys::FetchStmt>()).portalname;
                 let dumps = !portal.is_null() && CStr::from_ptr(portal).to_bytes() == dump_cursor;
-                if dumps {
-                    Utility::Exports
-                } else {
-                    Utility::Other
-                }
+                if dumps { Utility::Exports } else { Utility::Other }
             }
             NodeTag::T_VacuumStmt => Utility::Analyzes,
             NodeTag::T_AlterTableStmt

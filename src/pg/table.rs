@@ -45,16 +45,9 @@ pub fn scan(table: pg_sys::Oid, mut each: impl FnMut(Row)) {
             if tuple.is_null() {
                 break;
             }
-            let mut row = Row {
-                values: vec![pg_sys::Datum::from(0usize); columns],
-                nulls: vec![true; columns],
-            };
-            pg_sys::heap_deform_tuple(
-                tuple,
-                descriptor,
-                row.values.as_mut_ptr(),
-                row.nulls.as_mut_ptr(),
-            );
+            let mut row =
+                Row { values: vec![pg_sys::Datum::from(0usize); columns], nulls: vec![true; columns] };
+            pg_sys::heap_deform_tuple(tuple, descriptor, row.values.as_mut_ptr(), row.nulls.as_mut_ptr());
             each(row);
         }
         pg_sys::systable_endscan(scan);

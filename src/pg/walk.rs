@@ -86,11 +86,7 @@ pub unsafe fn expression_compares(node: *mut pg_sys::Node, catalog: &Catalog) ->
 /// ANALYZE and workers without a client do that for themselves.
 pub fn is_element_comparison(flinfo: *mut pg_sys::FmgrInfo) -> bool {
     let entry = TYPE_ENTRY.get();
-    let entry = if entry.is_null() {
-        look_up_entry()
-    } else {
-        entry
-    };
+    let entry = if entry.is_null() { look_up_entry() } else { entry };
     if entry.is_null() {
         return false;
     }
@@ -133,11 +129,7 @@ pub fn compares_columns(expression: *mut pg_sys::Node, with_columns: bool) -> bo
 /// `list` is null or a valid list of pointers that outlives the iterator.
 pub unsafe fn list(list: *mut pg_sys::List) -> impl Iterator<Item = *mut pg_sys::Node> {
     // SAFETY: by contract.
-    let length = if list.is_null() {
-        0
-    } else {
-        unsafe { (*list).length }
-    };
+    let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
     // SAFETY: by contract, i < length.
     (0..length).map(move |i| unsafe { (*(*list).elements.add(i as usize)).ptr_value.cast() })
 }
@@ -190,10 +182,7 @@ fn look_up_entry() -> *mut pg_sys::TypeCacheEntry {
 /// # Safety
 /// Called by PostgreSQL's tree walkers with a node and our `Search`.
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn walker(
-    node: *mut pg_sys::Node,
-    context: *mut core::ffi::c_void,
-) -> bool {
+unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::ffi::c_void) -> bool {
     if node.is_null() {
         return false;
     }
@@ -212,12 +201,9 @@ unsafe extern "C-unwind" fn walker(
             }
             NodeTag::T_RowCompareExpr => {
                 let expr = node.cast::<pg_sys::RowCompareExpr>();
-                search.arguments((*expr).largs, || false)
-                    || search.arguments((*expr).rargs, || false)
+                search.arguments((*expr).largs, || false) || search.arguments((*expr).rargs, || false)
             }
-            NodeTag::T_MinMaxExpr => {
-                search.arguments((*node.cast::<pg_sys::MinMaxExpr>()).args, || false)
-            }
+            NodeTag::T_MinMaxExpr => search.arguments((*node.cast::<pg_sys::MinMaxExpr>()).args, || false),
             NodeTag::T_FuncExpr => {
                 let expr = node.cast::<pg_sys::FuncExpr>();
                 search.arguments((*expr).args, || is_harmless((*expr).funcid))
@@ -237,8 +223,7 @@ unsafe extern "C-unwind" fn walker(
             }
             NodeTag::T_SetOperationStmt => {
                 let operation = node.cast::<pg_sys::SetOperationStmt>();
-                let keeps_all =
-                    (*operation).op == pg_sys::SetOperation::SETOP_UNION && (*operation).all;
+                let keeps_all = (*operation).op == pg_sys::SetOperation::SETOP_UNION && (*operation).all;
                 !keeps_all && oids((*operation).colTypes).any(catalog::contains_pan)
             }
             NodeTag::T_Query => {
@@ -273,9 +258,7 @@ impl Search<'_> {
         // SAFETY: by contract.
         unsafe {
             match (*node).type_ {
-                NodeTag::T_TargetEntry => {
-                    self.holds_pan((*node.cast::<pg_sys::TargetEntry>()).expr.cast())
-                }
+                NodeTag::T_TargetEntry => self.holds_pan((*node.cast::<pg_sys::TargetEntry>()).expr.cast()),
                 // An anonymous row: what it is made of.
                 NodeTag::T_RowExpr => {
                     list((*node.cast::<pg_sys::RowExpr>()).args).any(|arg| self.holds_pan(arg))
@@ -300,17 +283,13 @@ fn is_harmless(function: pg_sys::Oid) -> bool {
     }
     // SAFETY: syscache look-ups; the tuple is released.
     let harmless = unsafe {
-        let tuple = pg_sys::SearchSysCache1(
-            pg_sys::SysCacheIdentifier::PROCOID as _,
-            pg_sys::Datum::from(function),
-        );
+        let tuple =
+            pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::PROCOID as _, pg_sys::Datum::from(function));
         if tuple.is_null() {
             return false;
         }
         let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>();
-        let name = CStr::from_ptr((*form).proname.data.as_ptr())
-            .to_string_lossy()
-            .into_owned();
+        let name = CStr::from_ptr((*form).proname.data.as_ptr()).to_string_lossy().into_owned();
         let (namespace, language) = ((*form).pronamespace, (*form).prolang);
         pg_sys::ReleaseSysCache(tuple);
         let ours = catalog::get().is_some_and(|c| c.namespace == namespace);
@@ -330,11 +309,7 @@ fn is_harmless(function: pg_sys::Oid) -> bool {
 /// `list` is null or a valid list of OIDs.
 unsafe fn oids(list: *mut pg_sys::List) -> impl Iterator<Item = pg_sys::Oid> {
     // SAFETY: by contract.
-    let length = if list.is_null() {
-        0
-    } else {
-        unsafe { (*list).length }
-    };
+    let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
     // SAFETY: by contract.
     (0..length).map(move |i| unsafe { (*(*list).elements.add(i as usize)).oid_value })
 }

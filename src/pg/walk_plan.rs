@@ -15,8 +15,7 @@ pub fn mark(plan: *mut pg_sys::PlannedStmt) {
     };
     // SAFETY: a plan that the planner has just made, in its memory context.
     unsafe {
-        (*plan).relationOids =
-            pg_sys::lappend_oid((*plan).relationOids, catalog.table(catalog::MARK));
+        (*plan).relationOids = pg_sys::lappend_oid((*plan).relationOids, catalog.table(catalog::MARK));
     }
 }
 
@@ -51,9 +50,7 @@ pub fn plan_compares(plan: *mut pg_sys::PlannedStmt) -> bool {
 /// Whether a plan makes a card number, rather than passing on stored ones.
 pub fn makes_pan(plan: *mut pg_sys::PlannedStmt) -> bool {
     // SAFETY: a valid plan, read only.
-    unsafe {
-        node_makes((*plan).planTree) || list((*plan).subplans).any(|sub| node_makes(sub.cast()))
-    }
+    unsafe { node_makes((*plan).planTree) || list((*plan).subplans).any(|sub| node_makes(sub.cast())) }
 }
 
 /// # Safety
@@ -71,8 +68,7 @@ unsafe fn node_makes(plan: *mut pg_sys::Plan) -> bool {
                 let node = plan.cast::<pg_sys::ModifyTable>();
                 makes((*node).onConflictSet)
                     || list((*node).mergeActionLists).any(|actions| {
-                        list(actions.cast())
-                            .any(|a| makes((*a.cast::<pg_sys::MergeAction>()).targetList))
+                        list(actions.cast()).any(|a| makes((*a.cast::<pg_sys::MergeAction>()).targetList))
                     })
             }
             NodeTag::T_ValuesScan => {
@@ -86,9 +82,7 @@ unsafe fn node_makes(plan: *mut pg_sys::Plan) -> bool {
                 .any(|f| expression_makes((*f.cast::<pg_sys::RangeTblFunction>()).funcexpr)),
             _ => false,
         };
-        own || makes((*plan).targetlist)
-            || node_makes((*plan).lefttree)
-            || node_makes((*plan).righttree)
+        own || makes((*plan).targetlist) || node_makes((*plan).lefttree) || node_makes((*plan).righttree)
     }
 }
 
@@ -101,9 +95,7 @@ unsafe fn expression_makes(node: *mut pg_sys::Node) -> bool {
     // SAFETY: by contract; the tag says what the node is.
     unsafe {
         match (*node).type_ {
-            NodeTag::T_TargetEntry => {
-                expression_makes((*node.cast::<pg_sys::TargetEntry>()).expr.cast())
-            }
+            NodeTag::T_TargetEntry => expression_makes((*node.cast::<pg_sys::TargetEntry>()).expr.cast()),
             NodeTag::T_Var => false,
             NodeTag::T_Const if (*node.cast::<pg_sys::Const>()).constisnull => false,
             NodeTag::T_Param
@@ -128,13 +120,10 @@ unsafe fn node_compares(plan: *mut pg_sys::Plan, catalog: &Catalog) -> bool {
         let operators = |count: i32, at: *mut pg_sys::Oid| {
             (0..count as usize).any(|i| catalog.is_pan_operator(*at.add(i)))
         };
-        let children =
-            |l: *mut pg_sys::List| list(l).any(|child| node_compares(child.cast(), catalog));
+        let children = |l: *mut pg_sys::List| list(l).any(|child| node_compares(child.cast(), catalog));
         let own = match (*plan.cast::<pg_sys::Node>()).type_ {
             NodeTag::T_IndexScan => expressions((*plan.cast::<pg_sys::IndexScan>()).indexqualorig),
-            NodeTag::T_IndexOnlyScan => {
-                expressions((*plan.cast::<pg_sys::IndexOnlyScan>()).indexqual)
-            }
+            NodeTag::T_IndexOnlyScan => expressions((*plan.cast::<pg_sys::IndexOnlyScan>()).indexqual),
             NodeTag::T_BitmapIndexScan => {
                 expressions((*plan.cast::<pg_sys::BitmapIndexScan>()).indexqualorig)
             }
@@ -187,16 +176,10 @@ unsafe fn node_compares(plan: *mut pg_sys::Plan, catalog: &Catalog) -> bool {
             NodeTag::T_Append => children((*plan.cast::<pg_sys::Append>()).appendplans),
             NodeTag::T_BitmapAnd => children((*plan.cast::<pg_sys::BitmapAnd>()).bitmapplans),
             NodeTag::T_BitmapOr => children((*plan.cast::<pg_sys::BitmapOr>()).bitmapplans),
-            NodeTag::T_SubqueryScan => {
-                node_compares((*plan.cast::<pg_sys::SubqueryScan>()).subplan, catalog)
-            }
+            NodeTag::T_SubqueryScan => node_compares((*plan.cast::<pg_sys::SubqueryScan>()).subplan, catalog),
             NodeTag::T_CustomScan => children((*plan.cast::<pg_sys::CustomScan>()).custom_plans),
-            NodeTag::T_Result => {
-                expressions((*plan.cast::<pg_sys::Result>()).resconstantqual.cast())
-            }
-            NodeTag::T_FunctionScan => {
-                expressions((*plan.cast::<pg_sys::FunctionScan>()).functions)
-            }
+            NodeTag::T_Result => expressions((*plan.cast::<pg_sys::Result>()).resconstantqual.cast()),
+            NodeTag::T_FunctionScan => expressions((*plan.cast::<pg_sys::FunctionScan>()).functions),
             NodeTag::T_ValuesScan => expressions((*plan.cast::<pg_sys::ValuesScan>()).values_lists),
             _ => false,
         };

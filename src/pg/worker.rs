@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use pgpci_core::secret::Secret;
 use pgpci_core::wire::{FailureKind, Op, Outcome, Request, Response};
-use pgrx::bgworkers::{
-    BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags,
-};
+use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags};
 use pgrx::{pg_guard, pg_sys};
 
 use crate::guc;
@@ -88,10 +86,7 @@ impl Broker {
         let now = session::now();
         let mut posted = Vec::new();
         region::locked(|r| {
-            r.slots
-                .iter_mut()
-                .filter(|s| s.full && s.expires <= now)
-                .for_each(region::Slot::wipe);
+            r.slots.iter_mut().filter(|s| s.full && s.expires <= now).for_each(region::Slot::wipe);
             posted = take_posted(r);
         });
         slice::wipe_expired(now);
@@ -116,11 +111,7 @@ impl Broker {
             if sent {
                 self.asked.get_or_insert_with(Instant::now);
             } else {
-                fail(
-                    Some(id),
-                    FailureKind::Unavailable,
-                    "the key helper is not running",
-                );
+                fail(Some(id), FailureKind::Unavailable, "the key helper is not running");
                 if self.helper.is_some() {
                     self.stop("it does not read");
                 }
@@ -139,9 +130,7 @@ impl Broker {
                 }
                 responses.into_iter().for_each(deliver);
                 let open = region::locked(|r| {
-                    r.letters
-                        .iter()
-                        .any(|l| matches!(l.state, State::Sent | State::Abandoned))
+                    r.letters.iter().any(|l| matches!(l.state, State::Sent | State::Abandoned))
                 });
                 if open != Some(true) {
                     self.asked = None;
@@ -172,11 +161,7 @@ impl Broker {
         self.asked = None;
         set_running(0);
         self.back_off();
-        fail(
-            None,
-            FailureKind::Unavailable,
-            "the key helper stopped while it worked on the request",
-        );
+        fail(None, FailureKind::Unavailable, "the key helper stopped while it worked on the request");
     }
 
     fn back_off(&mut self) {
@@ -186,11 +171,9 @@ impl Broker {
 }
 
 fn config() -> Config {
-    let path =
-        |setting: Option<CString>| setting.map(|s| PathBuf::from(s.to_string_lossy().into_owned()));
+    let path = |setting: Option<CString>| setting.map(|s| PathBuf::from(s.to_string_lossy().into_owned()));
     Config {
-        command: path(guc::COMMAND_PATH.get())
-            .unwrap_or_else(|| session::program_directory().join("pgpci")),
+        command: path(guc::COMMAND_PATH.get()).unwrap_or_else(|| session::program_directory().join("pgpci")),
         local_key_file: path(guc::LOCAL_KEY_FILE.get())
             .unwrap_or_else(|| crate::directory::path().join("local.key")),
     }
@@ -216,30 +199,15 @@ fn take_posted(region: &mut Region) -> Vec<Request> {
         }
         let letter = &mut region.letters[i];
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (provider, kek, context) = (
-            text(letter.provider.get()),
-            text(letter.kek.get()),
-            letter.context(),
-        );
+        let (provider, kek, context) =
+            (text(letter.provider.get()), text(letter.kek.get()), letter.context());
         let op = if letter.generate {
-            Op::Generate {
-                provider,
-                kek,
-                context,
-            }
+            Op::Generate { provider, kek, context }
         } else {
-            Op::Unwrap {
-                provider,
-                kek,
-                context,
-                wrapped: letter.blob.get().to_vec(),
-            }
+            Op::Unwrap { provider, kek, context, wrapped: letter.blob.get().to_vec() }
         };
         letter.state = State::Sent;
-        requests.push(Request {
-            id: letter.serial,
-            op,
-        });
+        requests.push(Request { id: letter.serial, op });
     }
     requests
 }
@@ -266,43 +234,25 @@ fn arrived(id: u64, key: &Secret<[u8; 32]>, wrapped: Option<&[u8]>) {
     let now = session::now();
     let expires = now + i64::from(guc::KEY_CACHE_TTL.get()) * 1_000_000;
     region::locked(|region| {
-        let Some(i) = region
-            .letters
-            .iter()
-            .position(|l| l.serial == id && is_open(l))
-        else {
+        let Some(i) = region.letters.iter().position(|l| l.serial == id && is_open(l)) else {
             return;
         };
-        if let Some(wrapped) = wrapped {
-            if !region.letters[i].blob.set(wrapped) {
-                return finish(
-                    &mut region.letters[i],
-                    FailureKind::Invalid,
-                    "the wrapped key is too long",
-                );
-            }
+        if let Some(wrapped) = wrapped
+            && !region.letters[i].blob.set(wrapped)
+        {
+            return finish(&mut region.letters[i], FailureKind::Invalid, "the wrapped key is too long");
         }
         let letter = &region.letters[i];
-        let (database, key_id, blob) =
-            (letter.database, letter.key_id, blob_hash(letter.blob.get()));
-        let slot =
-            region
-                .slots
-                .iter_mut()
-                .min_by_key(|s| match (s.full, s.database, s.key_id, s.blob) {
-                    (true, d, k, b) if (d, k, b) == (database, key_id, blob) => (0, 0),
-                    (false, ..) => (1, 0),
-                    _ => (2, s.used),
-                });
+        let (database, key_id, blob) = (letter.database, letter.key_id, blob_hash(letter.blob.get()));
+        let slot = region.slots.iter_mut().min_by_key(|s| match (s.full, s.database, s.key_id, s.blob) {
+            (true, d, k, b) if (d, k, b) == (database, key_id, blob) => (0, 0),
+            (false, ..) => (1, 0),
+            _ => (2, s.used),
+        });
         if let Some(slot) = slot {
             slot.wipe();
-            (
-                slot.database,
-                slot.key_id,
-                slot.blob,
-                slot.expires,
-                slot.used,
-            ) = (database, key_id, blob, expires, now);
+            (slot.database, slot.key_id, slot.blob, slot.expires, slot.used) =
+                (database, key_id, blob, expires, now);
             slot.key.copy_from_slice(key.expose());
             slot.full = true;
         }
@@ -351,7 +301,7 @@ fn answer(letter: &mut Letter, failure: u8, message: &str) {
     while !message.is_char_boundary(cut) {
         cut -= 1;
     }
-    letter.message.set(message[..cut].as_bytes());
+    letter.message.set(&message.as_bytes()[..cut]);
     letter.state = State::Done;
     letter.wake();
 }

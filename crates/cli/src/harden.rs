@@ -7,10 +7,7 @@ use rustix::process::{getrlimit, set_dumpable_behavior, setrlimit};
 /// Forbids core files and attaching by the same user, and locks memory as far as the limits
 /// allow. Fails only where it would leave keys open to the same user.
 pub fn process() -> std::io::Result<()> {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, none)?;
     // Also covers a core_pattern that pipes to a program, which ignores the limit of 0.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -22,10 +19,7 @@ pub fn process() -> std::io::Result<()> {
 /// Best effort: containers often allow nothing, and a key is here for milliseconds.
 fn lock_memory() {
     let limit = getrlimit(Resource::Memlock);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let _ = setrlimit(Resource::Memlock, raised);
     // Under FUTURE, an allocation beyond the limit fails, which aborts the process: only
     // without a limit. What exists now (stack, heap so far) may be locked in any case.

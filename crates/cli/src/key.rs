@@ -95,11 +95,8 @@ fn report(path: &Path, key: &WrappingKey) -> Result<(), String> {
         fingerprint.push_str(&format!("{byte:02x}"));
     }
     let path = path.display();
-    writeln!(
-        std::io::stdout(),
-        "key file:    {path}\nfingerprint: {fingerprint}"
-    )
-    .map_err(|error| format!("key file {path} is good, but stdout: {error}"))
+    writeln!(std::io::stdout(), "key file:    {path}\nfingerprint: {fingerprint}")
+        .map_err(|error| format!("key file {path} is good, but stdout: {error}"))
 }
 
 /// Root may make the file before or after the data directory changes hands, so this is no
@@ -127,16 +124,8 @@ mod tests {
 
     #[test]
     fn the_default_path_is_beside_the_data_directory() {
-        for pgdata in [
-            "/srv/pg/data",
-            "/srv/pg/data/",
-            "/srv/pg/data//",
-            "/srv/pg/data/.",
-        ] {
-            assert_eq!(
-                default_path(Path::new(pgdata)),
-                Ok(PathBuf::from("/srv/pg/data.pgpci/local.key"))
-            );
+        for pgdata in ["/srv/pg/data", "/srv/pg/data/", "/srv/pg/data//", "/srv/pg/data/."] {
+            assert_eq!(default_path(Path::new(pgdata)), Ok(PathBuf::from("/srv/pg/data.pgpci/local.key")));
         }
         for pgdata in ["", "/", "/srv/pg/.."] {
             assert!(default_path(Path::new(pgdata)).is_err(), "{pgdata}");

@@ -38,18 +38,10 @@ fn init_makes_a_private_key_file_and_tells_its_fingerprint() {
     assert!(content.starts_with("pgpci-local-key:1:"));
     assert_eq!(content.lines().count(), 1);
     let wrapping = keyfile::read(&path).expect("a key");
-    let fingerprint: String = check_value(wrapping.expose(), Purpose::Data)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let fingerprint: String =
+        check_value(wrapping.expose(), Purpose::Data).iter().map(|byte| format!("{byte:02x}")).collect();
     let said = text(&made.stdout);
-    assert_eq!(
-        said,
-        format!(
-            "key file:    {}\nfingerprint: {fingerprint}\n",
-            path.display()
-        )
-    );
+    assert_eq!(said, format!("key file:    {}\nfingerprint: {fingerprint}\n", path.display()));
     assert!(made.stderr.is_empty());
 
     let checked = key(&["check", "--file"], &path);
@@ -64,10 +56,7 @@ fn init_never_overwrites() {
     let path = directory.path().join("data.pgpci/local.key");
     assert!(key(&["init", "--pgdata"], &pgdata).status.success());
     let before = fs::read(&path).expect("the key file");
-    for again in [
-        key(&["init", "--pgdata"], &pgdata),
-        key(&["init", "--file"], &path),
-    ] {
+    for again in [key(&["init", "--pgdata"], &pgdata), key(&["init", "--file"], &path)] {
         assert_eq!(again.status.code(), Some(1));
         assert!(again.stdout.is_empty());
         assert!(text(&again.stderr).contains("already exists, and is never overwritten"));
@@ -92,9 +81,7 @@ fn init_needs_one_place() {
     let file_and_pgdata = ["init", "--file", "a", "--pgdata"];
     let both = key(&file_and_pgdata, Path::new("b"));
     assert_eq!(both.status.code(), Some(2));
-    let neither = Command::new(env!("CARGO_BIN_EXE_pgpci"))
-        .args(["key", "init"])
-        .output();
+    let neither = Command::new(env!("CARGO_BIN_EXE_pgpci")).args(["key", "init"]).output();
     assert_eq!(neither.expect("pgpci key").status.code(), Some(2));
 }
 
@@ -105,10 +92,7 @@ fn init_leaves_nothing_behind_when_it_fails() {
     let failed = key(&["init", "--file"], &nowhere);
     assert_eq!(failed.status.code(), Some(1));
     assert_eq!(text(&failed.stderr).lines().count(), 1);
-    assert_eq!(
-        fs::read_dir(directory.path()).expect("a directory").count(),
-        0
-    );
+    assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0);
 }
 
 #[test]

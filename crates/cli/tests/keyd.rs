@@ -55,18 +55,12 @@ fn generates_and_unwraps() {
     let op = Op::Unwrap {
         provider: "local".to_string(),
         kek: "local".to_string(),
-        context: Context {
-            vault: 2,
-            ..context()
-        },
+        context: Context { vault: 2, ..context() },
         wrapped: wrapped.clone(),
     };
     assert_eq!(failed(keyd.ask(op)), FailureKind::WrongKey);
     assert_eq!(failed(keyd.ask(unwrap(b""))), FailureKind::WrongKey);
-    assert_eq!(
-        failed(keyd.ask(unwrap(&[1; 65_000]))),
-        FailureKind::WrongKey
-    );
+    assert_eq!(failed(keyd.ask(unwrap(&[1; 65_000]))), FailureKind::WrongKey);
     assert_eq!(unwrapped(keyd.ask(unwrap(&wrapped))), key);
     assert_eq!(keyd.close(), (Some(0), String::new()));
 }
@@ -78,10 +72,7 @@ fn a_missing_key_file_heals() {
     let away = directory.path().join("away");
     let (key, wrapped) = generated(keyd.ask(generate()));
     fs::rename(&path, &away).expect("rename");
-    assert_eq!(
-        failed(keyd.ask(unwrap(&wrapped))),
-        FailureKind::NotConfigured
-    );
+    assert_eq!(failed(keyd.ask(unwrap(&wrapped))), FailureKind::NotConfigured);
     keyfile::create(&path).expect("another key file");
     assert_eq!(failed(keyd.ask(unwrap(&wrapped))), FailureKind::WrongKey);
     fs::rename(&away, &path).expect("rename");
@@ -101,23 +92,13 @@ fn a_hundred_requests_at_once() {
     let (_directory, mut keyd) = with_key();
     let (key, wrapped) = generated(keyd.ask(generate()));
     for id in 0..100 {
-        keyd.send(
-            id,
-            if id % 2 == 0 {
-                generate()
-            } else {
-                unwrap(&wrapped)
-            },
-        );
+        keyd.send(id, if id % 2 == 0 { generate() } else { unwrap(&wrapped) });
     }
     let mut answers = BTreeMap::new();
     for _ in 0..100 {
         let response = keyd.receive();
         let id = response.id;
-        assert!(
-            answers.insert(id, response).is_none(),
-            "{id} answered twice"
-        );
+        assert!(answers.insert(id, response).is_none(), "{id} answered twice");
     }
     assert!(answers.keys().copied().eq(0..100));
     let mut keys = Vec::new();
@@ -157,10 +138,7 @@ fn malformed_frames_end_it_with_3() {
 fn frames_may_come_in_pieces() {
     let (_directory, mut keyd) = with_key();
     let mut frame = Vec::new();
-    let request = pgpci_core::wire::Request {
-        id: 5,
-        op: generate(),
-    };
+    let request = pgpci_core::wire::Request { id: 5, op: generate() };
     pgpci_core::wire::encode(&request, &mut frame).expect("a frame");
     for byte in frame {
         keyd.socket.write_all(&[byte]).expect("sent");
@@ -203,9 +181,7 @@ fn its_memory_is_not_dumped() {
     assert!(matches!(keyd.ask(Op::Ping).result, Ok(Outcome::Pong)));
     let proc = |name: &str| format!("/proc/{}/{name}", keyd.child.id());
     let limits = fs::read_to_string(proc("limits")).expect("limits");
-    let core = limits
-        .lines()
-        .find(|line| line.starts_with("Max core file size"));
+    let core = limits.lines().find(|line| line.starts_with("Max core file size"));
     let core: Vec<_> = core.unwrap_or_default().split_whitespace().collect();
     assert_eq!(core, ["Max", "core", "file", "size", "0", "0", "bytes"]);
     // What is not dumpable belongs to root in /proc, so this tells nothing to root.

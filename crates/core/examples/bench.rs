@@ -25,62 +25,34 @@ fn main() -> Result<(), pgpci_core::error::Error> {
     sealed.as_pan().write_text(&mut text_form);
 
     measure("parse", |_| ClearPan::parse(black_box(text)));
-    measure("parse, grouped", |_| {
-        ClearPan::parse(black_box(b"4111 1111 1111 1111"))
-    });
+    measure("parse, grouped", |_| ClearPan::parse(black_box(b"4111 1111 1111 1111")));
     measure("brand and truncation", |_| truncate(black_box(&pan), 6, 4));
     measure("equality hash", |_| equality.hash(black_box(&pan)));
     measure("HMAC-SHA-256 hash", |_| hash.hash(black_box(&pan)));
-    measure("seal, subkey cached", |i| {
-        seal(
-            &mut key,
-            Some(&equality),
-            black_box(&pan),
-            shown,
-            &nonce(0, i),
-        )
-    });
+    measure("seal, subkey cached", |i| seal(&mut key, Some(&equality), black_box(&pan), shown, &nonce(0, i)));
     measure("seal, subkey cached, not searchable", |i| {
         seal(&mut key, None, black_box(&pan), shown, &nonce(0, i))
     });
-    measure("seal, new subkey", |i| {
-        seal(
-            &mut key,
-            Some(&equality),
-            black_box(&pan),
-            shown,
-            &nonce(i, i),
-        )
-    });
-    measure("open, subkey cached", |_| {
-        open(&mut key, black_box(sealed.as_pan()))
-    });
+    measure("seal, new subkey", |i| seal(&mut key, Some(&equality), black_box(&pan), shown, &nonce(i, i)));
+    measure("open, subkey cached", |_| open(&mut key, black_box(sealed.as_pan())));
     measure("open, new subkey", |i| {
         let sealed = if i % 2 == 0 { &sealed } else { &other };
         open(&mut key, black_box(sealed.as_pan()))
     });
-    measure("check stored bytes", |_| {
-        Pan::from_stored(black_box(sealed.as_bytes()))
-    });
+    measure("check stored bytes", |_| Pan::from_stored(black_box(sealed.as_bytes())));
     measure("mask", |_| {
         let mut out = [0; 19];
         black_box(sealed.as_pan()).mask(&mut out);
         out
     });
-    measure("compare", |_| {
-        black_box(sealed.as_pan()).cmp(&black_box(other.as_pan()))
-    });
+    measure("compare", |_| black_box(sealed.as_pan()).cmp(&black_box(other.as_pan())));
     measure("hash32", |_| black_box(sealed.as_pan()).hash32());
     measure("write sealed form", |_| {
         text_form.clear();
         sealed.as_pan().write_text(&mut text_form);
     });
-    measure("parse sealed form", |_| {
-        PanBuf::parse_sealed(black_box(&text_form))
-    });
-    measure("expand a data key", |_| {
-        DataKey::new(KeyId(1), black_box(&[1; 32]))
-    });
+    measure("parse sealed form", |_| PanBuf::parse_sealed(black_box(&text_form)));
+    measure("expand a data key", |_| DataKey::new(KeyId(1), black_box(&[1; 32])));
     Ok(())
 }
 

@@ -51,10 +51,7 @@ pub fn brand_of(digits: &[u8]) -> Brand {
 
 /// [`brand_of`] for the first six digits as a number, and the length.
 pub(crate) fn lookup(iin: u32, len: usize) -> Brand {
-    match IIN_RANGES
-        .iter()
-        .find(|it| (it.first..=it.last).contains(&iin))
-    {
+    match IIN_RANGES.iter().find(|it| (it.first..=it.last).contains(&iin)) {
         Some(it) if it.lengths.contains(&len) => it.brand,
         _ => Brand::Unknown,
     }
@@ -81,19 +78,13 @@ pub fn display_limit(brand: Brand, len: usize) -> Truncation {
     };
     // Numbers of 12 and 13 digits would otherwise hide two and three only.
     let room = len.saturating_sub(MIN_HIDDEN + usize::from(last));
-    Truncation {
-        first: first.min(room as u8),
-        last,
-    }
+    Truncation { first: first.min(room as u8), last }
 }
 
 /// What is shown of a number: the wish, as far as [`display_limit`] allows it.
 pub fn truncate(pan: &ClearPan, first: u8, last: u8) -> Truncation {
     let limit = display_limit(pan.brand(), pan.len());
-    Truncation {
-        first: first.min(limit.first),
-        last: last.min(limit.last),
-    }
+    Truncation { first: first.min(limit.first), last: last.min(limit.last) }
 }
 
 /// An IIN range, written with six digits so that prefixes of different lengths compare.
@@ -105,12 +96,7 @@ struct IinRange {
 }
 
 const fn range(first: u32, last: u32, brand: Brand, lengths: &'static [usize]) -> IinRange {
-    IinRange {
-        first,
-        last,
-        brand,
-        lengths,
-    }
+    IinRange { first, last, brand, lengths }
 }
 
 const SIXTEEN_UP: &[usize] = &[16, 17, 18, 19];
@@ -153,32 +139,14 @@ mod tests {
     const TEST_NUMBERS: &[(Brand, &str)] = &[
         (Visa, "4242424242424242 4111111111111111 4012888888881881"),
         (Visa, "4000056655665556 4222222222222"),
-        (
-            Mastercard,
-            "5555555555554444 5105105105105100 5200828282828210",
-        ),
-        (
-            Mastercard,
-            "2223003122003222 2222420000001113 2223000048400011",
-        ),
+        (Mastercard, "5555555555554444 5105105105105100 5200828282828210"),
+        (Mastercard, "2223003122003222 2222420000001113 2223000048400011"),
         (AmericanExpress, "378282246310005 371449635398431"),
-        (
-            Discover,
-            "6011111111111117 6011000990139424 6011981111111113",
-        ),
-        (
-            Diners,
-            "30569309025904 38520000023237 36227206271667 3056930009020004",
-        ),
+        (Discover, "6011111111111117 6011000990139424 6011981111111113"),
+        (Diners, "30569309025904 38520000023237 36227206271667 3056930009020004"),
         (Jcb, "3566002020360505 3530111333300000 3566111111111113"),
-        (
-            UnionPay,
-            "6200000000000005 6200000000000047 6205500000000000004",
-        ),
-        (
-            Maestro,
-            "6759411100000008 586824160825533338 6759560045005727054",
-        ),
+        (UnionPay, "6200000000000005 6200000000000047 6205500000000000004"),
+        (Maestro, "6759411100000008 586824160825533338 6759560045005727054"),
         (Maestro, "50339619890917 6304000000000000"),
     ];
 
@@ -196,13 +164,7 @@ mod tests {
     #[test]
     fn the_length_must_fit_and_the_text_be_digits() {
         assert_eq!(brand_of(b"2200000000000000"), Mir);
-        for text in [
-            "41111111111111",
-            "3782822463100050",
-            "9999999999999999",
-            "4111",
-            "4111 1111",
-        ] {
+        for text in ["41111111111111", "3782822463100050", "9999999999999999", "4111", "4111 1111"] {
             assert_eq!(brand_of(text.as_bytes()), Unknown, "{text}");
         }
     }
@@ -212,12 +174,7 @@ mod tests {
         for (i, a) in IIN_RANGES.iter().enumerate() {
             assert!(a.first <= a.last && a.last <= 999_999);
             for b in &IIN_RANGES[i + 1..] {
-                assert!(
-                    a.last < b.first || b.last < a.first,
-                    "{} {}",
-                    a.first,
-                    b.first
-                );
+                assert!(a.last < b.first || b.last < a.first, "{} {}", a.first, b.first);
             }
         }
     }
@@ -247,9 +204,6 @@ mod tests {
             let it = truncate(&pan, first, last);
             (it.first, it.last)
         };
-        assert_eq!(
-            (shown(6, 4), shown(255, 255), shown(0, 0)),
-            ((6, 4), (8, 4), (0, 0))
-        );
+        assert_eq!((shown(6, 4), shown(255, 255), shown(0, 0)), ((6, 4), (8, 4), (0, 0)));
     }
 }

@@ -52,13 +52,11 @@ impl Error {
     /// A PostgreSQL hint: what to do about it, where something can be done.
     pub fn hint(self) -> Option<&'static str> {
         match self {
-            Error::NotDigits => {
-                Some("Single spaces or dashes may separate groups of digits, nothing else.")
-            }
+            Error::NotDigits => Some("Single spaces or dashes may separate groups of digits, nothing else."),
             Error::FullWidthDigits => Some("Use the ASCII digits 0 to 9."),
-            Error::Mask => Some(
-                "Reading a card number gives its mask; to copy it, assign the pan value itself.",
-            ),
+            Error::Mask => {
+                Some("Reading a card number gives its mask; to copy it, assign the pan value itself.")
+            }
             Error::SealedSyntax => {
                 Some("A sealed card number starts with \"pan:1:\" and must be copied whole.")
             }
@@ -75,21 +73,12 @@ mod tests {
 
     #[test]
     fn messages_follow_the_style_of_postgresql() {
-        for error in [
-            Error::Empty,
-            Error::Luhn,
-            Error::Mask,
-            Error::Corrupt,
-            Error::WireSize,
-        ] {
+        for error in [Error::Empty, Error::Luhn, Error::Mask, Error::Corrupt, Error::WireSize] {
             let message = error.to_string();
             assert!(message.starts_with(char::is_lowercase), "{message}");
             assert!(!message.ends_with('.'), "{message}");
             if let Some(hint) = error.hint() {
-                assert!(
-                    hint.starts_with(char::is_uppercase) && hint.ends_with('.'),
-                    "{hint}"
-                );
+                assert!(hint.starts_with(char::is_uppercase) && hint.ends_with('.'), "{hint}");
             }
         }
     }

@@ -25,10 +25,7 @@ pub struct DataKey {
 impl DataKey {
     /// Expands a key of 32 bytes.
     pub fn new(id: KeyId, key: &[u8; 32]) -> Self {
-        DataKey {
-            id,
-            xaes: Xaes::new(key),
-        }
+        DataKey { id, xaes: Xaes::new(key) }
     }
 
     /// The id stored in every value it seals.

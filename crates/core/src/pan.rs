@@ -72,10 +72,7 @@ impl ClearPan {
 
     /// The brand, by the first digits and the length.
     pub fn brand(&self) -> Brand {
-        lookup(
-            (self.digits / POWERS_OF_TEN[self.len() - 6]) as u32,
-            self.len(),
-        )
+        lookup((self.digits / POWERS_OF_TEN[self.len() - 6]) as u32, self.len())
     }
 
     /// Writes the digits as ASCII and returns how many there are.
@@ -98,10 +95,7 @@ impl ClearPan {
     /// The reverse of [`packed`](Self::packed), for what was sealed before; no check digit needed.
     pub fn from_packed(digits: u64, len: usize) -> Option<ClearPan> {
         let possible = (MIN_LEN..=MAX_LEN).contains(&len) && digits < POWERS_OF_TEN[len];
-        possible.then_some(ClearPan {
-            digits,
-            len: len as u8,
-        })
+        possible.then_some(ClearPan { digits, len: len as u8 })
     }
 
     /// The digits as one number; leading zeros need [`len`](Self::len) to come back.
@@ -169,9 +163,7 @@ impl Luhn {
         /// Twice the digit, with the digits of the result added up.
         const DOUBLED: [u8; 16] = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9, 0, 0, 0, 0, 0, 0];
         let once = self.double.wrapping_add(u32::from(digit));
-        self.double = self
-            .once
-            .wrapping_add(u32::from(DOUBLED[usize::from(digit & 15)]));
+        self.double = self.once.wrapping_add(u32::from(DOUBLED[usize::from(digit & 15)]));
         self.once = once;
     }
 
@@ -190,10 +182,7 @@ fn why_not_digits(text: &[u8]) -> Error {
     let mask = |&b: &u8| b == b'*' || b.is_ascii_digit() || is_separator(b);
     if text.contains(&b'*') && text.iter().all(mask) {
         Error::Mask
-    } else if text
-        .windows(3)
-        .any(|w| matches!(w, [0xEF, 0xBC, 0x90..=0x99]))
-    {
+    } else if text.windows(3).any(|w| matches!(w, [0xEF, 0xBC, 0x90..=0x99])) {
         Error::FullWidthDigits
     } else {
         Error::NotDigits
@@ -207,12 +196,9 @@ mod tests {
 
     #[test]
     fn reads_what_people_write() {
-        for text in [
-            "4111111111111111",
-            " 4111 1111 1111 1111\n",
-            "4111-1111-1111-1111",
-            "\t4111 1111-1111 1111 ",
-        ] {
+        for text in
+            ["4111111111111111", " 4111 1111 1111 1111\n", "4111-1111-1111-1111", "\t4111 1111-1111 1111 "]
+        {
             let pan = ClearPan::parse(text.as_bytes()).unwrap();
             assert_eq!(pan.to_digits().as_str(), "4111111111111111", "{text}");
         }

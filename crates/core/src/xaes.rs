@@ -34,20 +34,11 @@ impl Xaes {
     pub fn new(key: &[u8; 32]) -> Self {
         let derive = BlockCmac::new(key);
         let subkey = subkey(&derive, 0);
-        Xaes {
-            derive,
-            prefix: 0,
-            subkey,
-        }
+        Xaes { derive, prefix: 0, subkey }
     }
 
     /// Encrypts `buf` and returns the tag over it and `aad`. A nonce must never come twice.
-    pub fn seal_in_place(
-        &mut self,
-        nonce: &[u8; NONCE_LEN],
-        aad: &[u8],
-        buf: &mut [u8],
-    ) -> [u8; TAG_LEN] {
+    pub fn seal_in_place(&mut self, nonce: &[u8; NONCE_LEN], aad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
         let (prefix, nonce) = split(nonce);
         self.subkey_for(prefix)
             .encrypt_inout_detached(&nonce.into(), aad, buf.into())
@@ -131,10 +122,7 @@ mod tests {
 
     #[test]
     fn published_vectors() {
-        assert_eq!(
-            seal(&[1; 32], b""),
-            "ce546ef63c9cc60765923609b33a9a1974e96e52daf2fcf7075e2271"
-        );
+        assert_eq!(seal(&[1; 32], b""), "ce546ef63c9cc60765923609b33a9a1974e96e52daf2fcf7075e2271");
         assert_eq!(
             seal(&[3; 32], b"c2sp.org/XAES-256-GCM"),
             "986ec1832593df5443a179437fd083bf3fdb41abd740a21f71eb769d"
@@ -167,10 +155,7 @@ mod tests {
         }
         let mut sum = [0; 32];
         sink.finalize_xof().read(&mut sum);
-        assert_eq!(
-            hex(&sum),
-            "e6b9edf2df6cec60c8cbd864e2211b597fb69a529160cd040d56c0c210081939"
-        );
+        assert_eq!(hex(&sum), "e6b9edf2df6cec60c8cbd864e2211b597fb69a529160cd040d56c0c210081939");
     }
 
     #[test]

@@ -18,18 +18,14 @@ fn any_pan() -> impl Strategy<Value = ClearPan> {
 
 /// A number sealed under fixed keys, searchable or not, with what is shown at random.
 fn any_sealed() -> impl Strategy<Value = (ClearPan, PanBuf)> {
-    (
-        any_pan(),
-        any::<bool>(),
-        any::<[u8; 2]>(),
-        any::<[u8; 24]>(),
-    )
-        .prop_map(|(pan, searchable, [first, last], nonce)| {
+    (any_pan(), any::<bool>(), any::<[u8; 2]>(), any::<[u8; 24]>()).prop_map(
+        |(pan, searchable, [first, last], nonce)| {
             let equality = searchable.then(|| EqualityKey::new(&[2; 32]));
             let shown = truncate(&pan, first % 10, last % 6);
             let sealed = seal(&mut data_key(), equality.as_ref(), &pan, shown, &nonce).unwrap();
             (pan, sealed)
-        })
+        },
+    )
 }
 
 /// Few different numbers, so that equal ones occur; the third kind is a comparand.
@@ -76,28 +72,12 @@ fn naive_parse(text: &str) -> Result<String, Error> {
     if !(12..=19).contains(&digits.len()) {
         return Err(Error::Length);
     }
-    if !naive_luhn(&digits) {
-        Err(Error::Luhn)
-    } else {
-        Ok(digits)
-    }
+    if !naive_luhn(&digits) { Err(Error::Luhn) } else { Ok(digits) }
 }
 
 fn naive_luhn(digits: &str) -> bool {
-    let values = digits
-        .chars()
-        .rev()
-        .filter_map(|c| c.to_digit(10))
-        .enumerate();
-    let sum: u32 = values
-        .map(|(i, d)| {
-            if i % 2 == 0 {
-                d
-            } else {
-                d * 2 / 10 + d * 2 % 10
-            }
-        })
-        .sum();
+    let values = digits.chars().rev().filter_map(|c| c.to_digit(10)).enumerate();
+    let sum: u32 = values.map(|(i, d)| if i % 2 == 0 { d } else { d * 2 / 10 + d * 2 % 10 }).sum();
     sum.is_multiple_of(10)
 }
 

@@ -104,19 +104,15 @@ pub fn sync_directory(path: &Path) -> Result<(), Error> {
 fn open(path: &Path) -> Result<File, Error> {
     // Opening a FIFO would wait for its writer.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-        .map_err(|error| match error.kind() {
+    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(|error| {
+        match error.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => Error::Missing,
             ErrorKind::PermissionDenied => Error::Denied,
             // What opening a socket or a device without a driver says.
-            _ if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
-                Error::NotRegular
-            }
+            _ if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => Error::NotRegular,
             _ => Error::Os("opening the key file", error),
-        })
+        }
+    })
 }
 
 fn check(file: &File) -> Result<(), Error> {

@@ -52,11 +52,7 @@ impl Provider for Local {
         Local::NAME
     }
 
-    fn generate<'a>(
-        &'a self,
-        kek: &'a str,
-        context: &'a Context,
-    ) -> Answer<'a, (DataKeyBytes, Vec<u8>)> {
+    fn generate<'a>(&'a self, kek: &'a str, context: &'a Context) -> Answer<'a, (DataKeyBytes, Vec<u8>)> {
         Box::pin(async move {
             let wrapping = self.wrapping_key(kek)?;
             let mut key = DataKeyBytes::new([0; DATA_KEY_LEN]);
@@ -75,10 +71,7 @@ impl Provider for Local {
         Box::pin(async move {
             let wrapping = self.wrapping_key(kek)?;
             unwrap(&wrapping, context, wrapped).ok_or_else(|| {
-                Failure::new(
-                    FailureKind::WrongKey,
-                    "the local wrapping key does not unwrap this data key",
-                )
+                Failure::new(FailureKind::WrongKey, "the local wrapping key does not unwrap this data key")
             })
         })
     }
@@ -91,11 +84,7 @@ fn wrap(wrapping: &WrappingKey, context: &Context, key: &DataKeyBytes) -> Result
     random(&mut nonce)?;
     // The clear key is only ever in the Secret: sealing in a copy that wipes itself.
     let mut sealed = key.clone();
-    let tag = Xaes::new(wrapping.expose()).seal_in_place(
-        &nonce,
-        &context.canonical(),
-        sealed.expose_mut(),
-    );
+    let tag = Xaes::new(wrapping.expose()).seal_in_place(&nonce, &context.canonical(), sealed.expose_mut());
     let mut wrapped = Vec::with_capacity(Local::WRAPPED_LEN);
     wrapped.push(VERSION);
     wrapped.extend_from_slice(&nonce);
@@ -114,9 +103,7 @@ fn unwrap(wrapping: &WrappingKey, context: &Context, wrapped: &[u8]) -> Option<D
         return None;
     }
     let mut key = DataKeyBytes::new(*sealed);
-    Xaes::new(wrapping.expose())
-        .open_in_place(nonce, &context.canonical(), key.expose_mut(), tag)
-        .ok()?;
+    Xaes::new(wrapping.expose()).open_in_place(nonce, &context.canonical(), key.expose_mut(), tag).ok()?;
     Some(key)
 }
 

@@ -26,11 +26,7 @@ pub trait Provider: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Makes a data key; returns it in clear, and wrapped by `kek` for `context`.
-    fn generate<'a>(
-        &'a self,
-        kek: &'a str,
-        context: &'a Context,
-    ) -> Answer<'a, (DataKeyBytes, Vec<u8>)>;
+    fn generate<'a>(&'a self, kek: &'a str, context: &'a Context) -> Answer<'a, (DataKeyBytes, Vec<u8>)>;
 
     /// Unwraps what [`Provider::generate`] returned for the same `kek` and `context`.
     fn unwrap<'a>(

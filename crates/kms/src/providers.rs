@@ -36,29 +36,17 @@ impl Providers {
 
     /// Answers one request. Whatever goes wrong is a [`Failure`] in the response.
     pub async fn handle(&self, request: Request) -> Response {
-        Response {
-            id: request.id,
-            result: self.outcome(request.op).await,
-        }
+        Response { id: request.id, result: self.outcome(request.op).await }
     }
 
     async fn outcome(&self, op: Op) -> Result<Outcome, Failure> {
         match op {
             Op::Ping => Ok(Outcome::Pong),
-            Op::Generate {
-                provider,
-                kek,
-                context,
-            } => {
+            Op::Generate { provider, kek, context } => {
                 let (key, wrapped) = self.named(&provider)?.generate(&kek, &context).await?;
                 Ok(Outcome::Generated { key, wrapped })
             }
-            Op::Unwrap {
-                provider,
-                kek,
-                context,
-                wrapped,
-            } => {
+            Op::Unwrap { provider, kek, context, wrapped } => {
                 let provider = self.named(&provider)?;
                 let key = provider.unwrap(&kek, &context, &wrapped).await?;
                 Ok(Outcome::Unwrapped { key })

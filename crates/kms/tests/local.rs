@@ -41,12 +41,7 @@ async fn conforms_to_the_trait() {
     let strangers: &[(&dyn Provider, &str)] = &[(&other_file, "local"), (&local, "another")];
     for kek in ["local", ""] {
         let provider = &local;
-        conforms(&Subject {
-            provider,
-            kek,
-            strangers,
-        })
-        .await;
+        conforms(&Subject { provider, kek, strangers }).await;
     }
 }
 
@@ -69,15 +64,9 @@ async fn a_missing_file_heals_when_it_comes_back() {
     let (key, wrapped) = local.generate("", &context()).await.expect("a data key");
     fs::rename(&path, &away).expect("rename");
     let failure = local.unwrap("", &context(), &wrapped).await.err();
-    assert_eq!(
-        failure.map(|failure| failure.kind),
-        Some(FailureKind::NotConfigured)
-    );
+    assert_eq!(failure.map(|failure| failure.kind), Some(FailureKind::NotConfigured));
     fs::rename(&away, &path).expect("rename");
-    let opened = local
-        .unwrap("", &context(), &wrapped)
-        .await
-        .expect("healed");
+    let opened = local.unwrap("", &context(), &wrapped).await.expect("healed");
     assert_eq!(opened.expose(), key.expose());
 }
 
@@ -89,11 +78,7 @@ async fn permissions_for_group_or_others_are_refused() {
         chmod(&path, mode);
         let failure = failure_at(&path).await;
         assert_eq!(failure.kind, FailureKind::Refused, "{mode:o}");
-        assert!(
-            failure.message.contains("chmod 0600"),
-            "{}",
-            failure.message
-        );
+        assert!(failure.message.contains("chmod 0600"), "{}", failure.message);
     }
     for mode in [0o600, 0o400] {
         chmod(&path, mode);
@@ -113,11 +98,7 @@ async fn a_file_of_another_owner_is_refused() {
     };
     let failure = failure_at(&path).await;
     assert_eq!(failure.kind, FailureKind::Refused);
-    assert!(
-        failure.message.contains("chmod 0600"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.contains("chmod 0600"), "{}", failure.message);
 }
 
 #[tokio::test]
@@ -126,33 +107,16 @@ async fn only_regular_files_are_read_and_symlinks_to_them() {
     let path = key_file(&directory, "a.key");
     let at = |name: &str| directory.path().join(name);
     let _listener = UnixListener::bind(at("socket")).expect("a socket");
-    let fifo = std::process::Command::new("mkfifo")
-        .arg(at("fifo"))
-        .status();
+    let fifo = std::process::Command::new("mkfifo").arg(at("fifo")).status();
     assert!(fifo.expect("mkfifo").success());
     symlink("loop", at("loop")).expect("a symlink");
-    for irregular in [
-        directory.path(),
-        &at("socket"),
-        &at("fifo"),
-        Path::new("/dev/null"),
-    ] {
+    for irregular in [directory.path(), &at("socket"), &at("fifo"), Path::new("/dev/null")] {
         let failure = failure_at(irregular).await;
-        assert_eq!(
-            failure.kind,
-            FailureKind::Refused,
-            "{}",
-            irregular.display()
-        );
+        assert_eq!(failure.kind, FailureKind::Refused, "{}", irregular.display());
     }
     assert_eq!(failure_at(&at("loop")).await.kind, FailureKind::Unavailable);
     symlink(&path, at("link")).expect("a symlink");
-    assert!(
-        Local::new(at("link"))
-            .generate("", &context())
-            .await
-            .is_ok()
-    );
+    assert!(Local::new(at("link")).generate("", &context()).await.is_ok());
 }
 
 #[tokio::test]
@@ -182,10 +146,7 @@ fn create_never_overwrites() {
     let directory = directory();
     let path = key_file(&directory, "a.key");
     let before = fs::read(&path).expect("the key file");
-    assert!(matches!(
-        keyfile::create(&path),
-        Err(keyfile::Error::Exists)
-    ));
+    assert!(matches!(keyfile::create(&path), Err(keyfile::Error::Exists)));
     assert_eq!(fs::read(&path).expect("the key file"), before);
     let mode = fs::metadata(&path).expect("metadata").permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
@@ -201,56 +162,20 @@ async fn the_registry_answers_by_name() {
         kek: String::new(),
         context: context(),
     };
-    let pong = providers
-        .handle(Request {
-            id: 1,
-            op: Op::Ping,
-        })
-        .await;
+    let pong = providers.handle(Request { id: 1, op: Op::Ping }).await;
     assert_eq!(pong.id, 1);
     assert!(matches!(pong.result, Ok(Outcome::Pong)));
 
-    let made = providers
-        .handle(Request {
-            id: 2,
-            op: generate("local"),
-        })
-        .await;
-    let Ok(Outcome::Generated { key, wrapped }) = made.result else {
-        panic!("no data key")
-    };
-    let op = Op::Unwrap {
-        provider: "local".to_string(),
-        kek: String::new(),
-        context: context(),
-        wrapped,
-    };
+    let made = providers.handle(Request { id: 2, op: generate("local") }).await;
+    let Ok(Outcome::Generated { key, wrapped }) = made.result else { panic!("no data key") };
+    let op = Op::Unwrap { provider: "local".to_string(), kek: String::new(), context: context(), wrapped };
     let opened = providers.handle(Request { id: 3, op }).await;
-    assert!(
-        matches!(opened.result, Ok(Outcome::Unwrapped { key: k }) if k.expose() == key.expose())
-    );
+    assert!(matches!(opened.result, Ok(Outcome::Unwrapped { key: k }) if k.expose() == key.expose()));
 
     let unknown = generate(&"no such\n".repeat(100));
-    let unknown = providers
-        .handle(Request { id: 4, op: unknown })
-        .await
-        .result
-        .err();
-    assert_eq!(
-        unknown.map(|failure| failure.kind),
-        Some(FailureKind::NotConfigured)
-    );
+    let unknown = providers.handle(Request { id: 4, op: unknown }).await.result.err();
+    assert_eq!(unknown.map(|failure| failure.kind), Some(FailureKind::NotConfigured));
     let bare = Providers::from_config(Config::default());
-    let bare = bare
-        .handle(Request {
-            id: 5,
-            op: generate("local"),
-        })
-        .await
-        .result
-        .err();
-    assert_eq!(
-        bare.map(|failure| failure.kind),
-        Some(FailureKind::NotConfigured)
-    );
+    let bare = bare.handle(Request { id: 5, op: generate("local") }).await.result.err();
+    assert_eq!(bare.map(|failure| failure.kind), Some(FailureKind::NotConfigured));
 }

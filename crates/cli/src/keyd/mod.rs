@@ -63,8 +63,7 @@ impl Fatal {
             Fatal::System(what, error) => format!("{what} failed: {error}"),
             Fatal::Internal => "a request ended in an internal error".to_string(),
             Fatal::Stdin => {
-                "stdin is not a connected Unix stream socket; the server starts this command"
-                    .to_string()
+                "stdin is not a connected Unix stream socket; the server starts this command".to_string()
             }
             Fatal::Malformed => "malformed frame received".to_string(),
         }
@@ -74,9 +73,7 @@ impl Fatal {
 fn served(options: Options) -> Result<(), Fatal> {
     harden::process().map_err(|error| Fatal::System("hardening the process", error))?;
     let socket = socket()?;
-    let providers = Providers::from_config(Config {
-        local_key_file: options.local_key_file,
-    });
+    let providers = Providers::from_config(Config { local_key_file: options.local_key_file });
     tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()

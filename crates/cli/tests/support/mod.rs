@@ -18,20 +18,11 @@ pub fn pgpci() -> Command {
 }
 
 pub fn context() -> Context {
-    Context {
-        installation: [9; 16],
-        vault: 1,
-        key_id: KeyId(42),
-        purpose: Purpose::Data,
-    }
+    Context { installation: [9; 16], vault: 1, key_id: KeyId(42), purpose: Purpose::Data }
 }
 
 pub fn generate() -> Op {
-    Op::Generate {
-        provider: "local".to_string(),
-        kek: "local".to_string(),
-        context: context(),
-    }
+    Op::Generate { provider: "local".to_string(), kek: "local".to_string(), context: context() }
 }
 
 pub fn unwrap(wrapped: &[u8]) -> Op {
@@ -65,11 +56,7 @@ impl Keyd {
             .stderr(Stdio::piped())
             .spawn()
             .expect("pgpci keyd");
-        Keyd {
-            child,
-            socket,
-            decoder: Decoder::default(),
-        }
+        Keyd { child, socket, decoder: Decoder::default() }
     }
 
     pub fn send(&mut self, id: u64, op: Op) {

@@ -80,29 +80,12 @@ mod tests {
 
     #[test]
     fn every_field_counts() {
-        let context = Context {
-            installation: [1; 16],
-            vault: 2,
-            key_id: KeyId(3),
-            purpose: Purpose::Data,
-        };
+        let context = Context { installation: [1; 16], vault: 2, key_id: KeyId(3), purpose: Purpose::Data };
         let others = [
-            Context {
-                installation: [2; 16],
-                ..context.clone()
-            },
-            Context {
-                vault: 3,
-                ..context.clone()
-            },
-            Context {
-                key_id: KeyId(4),
-                ..context.clone()
-            },
-            Context {
-                purpose: Purpose::Hash,
-                ..context.clone()
-            },
+            Context { installation: [2; 16], ..context.clone() },
+            Context { vault: 3, ..context.clone() },
+            Context { key_id: KeyId(4), ..context.clone() },
+            Context { purpose: Purpose::Hash, ..context.clone() },
         ];
         // Pinned: wrapped keys in existing installations depend on these bytes.
         let pinned = b"pgpci key context 1\0\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\

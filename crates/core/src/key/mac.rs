@@ -23,9 +23,7 @@ impl EqualityKey {
 
     /// The hash: 16 bytes over length and digits.
     pub fn hash(&self, pan: &ClearPan) -> [u8; 16] {
-        let [hash] = self
-            .0
-            .macs([(pan.len() as u128) << 120 | u128::from(pan.packed())]);
+        let [hash] = self.0.macs([(pan.len() as u128) << 120 | u128::from(pan.packed())]);
         hash
     }
 }
@@ -132,10 +130,7 @@ mod tests {
     fn pinned() {
         let pan = ClearPan::parse(b"4111111111111111").unwrap();
         let key = [3; 32];
-        assert_eq!(
-            hex(&EqualityKey::new(&[2; 32]).hash(&pan)),
-            "d70b2c8a6b6c97b902551f2f55ffa788"
-        );
+        assert_eq!(hex(&EqualityKey::new(&[2; 32]).hash(&pan)), "d70b2c8a6b6c97b902551f2f55ffa788");
         assert_eq!(
             hex(&HashKey::new(&key).hash(&pan)),
             "ff87b31ac77994ec93f0c0728ce38c4d297e2fbfa7200aa79dd92a52a3a7cfd1"
@@ -144,10 +139,7 @@ mod tests {
             hex(&PolicyKey::new(&key).mac(&[Some(b"role"), None, Some(b"")])),
             "b3ccf34f6640acb171264448c3ce2e281327d96b987a35e7b18d71f8079e114b"
         );
-        assert_eq!(
-            hex(&check_value(&key, Purpose::Equality)),
-            "24b90bb7c7f4ebd3"
-        );
+        assert_eq!(hex(&check_value(&key, Purpose::Equality)), "24b90bb7c7f4ebd3");
     }
 
     #[test]

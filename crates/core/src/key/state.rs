@@ -78,20 +78,10 @@ mod tests {
     #[test]
     fn only_an_active_key_seals_and_a_compromised_one_only_reencrypts() {
         let names = |may: fn(KeyState) -> bool| {
-            KeyState::ALL
-                .into_iter()
-                .filter(|&it| may(it))
-                .map(KeyState::as_str)
-                .collect::<Vec<_>>()
+            KeyState::ALL.into_iter().filter(|&it| may(it)).map(KeyState::as_str).collect::<Vec<_>>()
         };
         assert_eq!(names(KeyState::may_encrypt), ["active"]);
-        assert_eq!(
-            names(KeyState::may_decrypt),
-            ["active", "suspended", "deactivated"]
-        );
-        assert_eq!(
-            names(KeyState::may_reencrypt),
-            ["active", "suspended", "deactivated", "compromised"]
-        );
+        assert_eq!(names(KeyState::may_decrypt), ["active", "suspended", "deactivated"]);
+        assert_eq!(names(KeyState::may_reencrypt), ["active", "suspended", "deactivated", "compromised"]);
     }
 }

@@ -36,11 +36,7 @@ pub fn seal_hashed(
         return Err(Error::Truncation);
     }
     let mut sealed = PanBuf::with_prefix(key.id(), hash, pan, shown);
-    let prefix = if hash.is_some() {
-        SEARCHABLE_PREFIX
-    } else {
-        HEADER_LEN
-    };
+    let prefix = if hash.is_some() { SEARCHABLE_PREFIX } else { HEADER_LEN };
     let mut digits = pan.packed().to_be_bytes();
     let aad = AssociatedData::new(&sealed.bytes[..prefix]);
     let tag = key.xaes.seal_in_place(nonce, aad.as_bytes(), &mut digits);
@@ -63,22 +59,15 @@ pub fn open(key: &mut DataKey, pan: Pan<'_>) -> Result<ClearPan, Error> {
     if pan.is_comparand() {
         return Err(Error::Comparand);
     }
-    let prefix = if pan.is_searchable() {
-        SEARCHABLE_PREFIX
-    } else {
-        HEADER_LEN
-    };
+    let prefix = if pan.is_searchable() { SEARCHABLE_PREFIX } else { HEADER_LEN };
     let (prefix, body) = pan.0.split_at(prefix);
     let (nonce, body) = body.split_first_chunk().ok_or(Error::Corrupt)?;
-    let (ciphertext, tag) = body
-        .split_first_chunk::<CIPHERTEXT_LEN>()
-        .ok_or(Error::Corrupt)?;
+    let (ciphertext, tag) = body.split_first_chunk::<CIPHERTEXT_LEN>().ok_or(Error::Corrupt)?;
     let tag = tag.first_chunk().ok_or(Error::Corrupt)?;
 
     let aad = AssociatedData::new(prefix);
     let mut digits = *ciphertext;
-    key.xaes
-        .open_in_place(nonce, aad.as_bytes(), &mut digits, tag)?;
+    key.xaes.open_in_place(nonce, aad.as_bytes(), &mut digits, tag)?;
     let opened = ClearPan::from_packed(u64::from_be_bytes(digits), pan.pan_len());
     digits.zeroize();
     // Authentic, so only a bug in sealing could make these differ; never show what was not sealed.

@@ -31,11 +31,7 @@ pub struct Pan<'a>(pub(super) &'a [u8]);
 impl<'a> Pan<'a> {
     /// Takes stored bytes, if they are what some version of pgpci could have written.
     pub fn from_stored(bytes: &'a [u8]) -> Result<Pan<'a>, Error> {
-        if is_possible(bytes) {
-            Ok(Pan(bytes))
-        } else {
-            Err(Error::Corrupt)
-        }
+        if is_possible(bytes) { Ok(Pan(bytes)) } else { Err(Error::Corrupt) }
     }
 
     /// The stored bytes.
@@ -62,11 +58,7 @@ impl<'a> Pan<'a> {
 
     /// The equality hash.
     pub fn equality(self) -> Option<&'a [u8; EQUALITY_LEN]> {
-        if self.is_searchable() {
-            self.0[HEADER_LEN..].first_chunk()
-        } else {
-            None
-        }
+        if self.is_searchable() { self.0[HEADER_LEN..].first_chunk() } else { None }
     }
 
     /// Number of digits, 12 to 19.
@@ -76,10 +68,7 @@ impl<'a> Pan<'a> {
 
     /// How many digits are shown.
     pub fn truncation(self) -> Truncation {
-        Truncation {
-            first: self.0[3] >> 4,
-            last: self.0[3] & 15,
-        }
+        Truncation { first: self.0[3] >> 4, last: self.0[3] & 15 }
     }
 
     /// Writes the mask, `411111******1111`, and returns its length.
@@ -187,10 +176,7 @@ impl PanBuf {
             bytes[HEADER_LEN..SEARCHABLE_PREFIX].copy_from_slice(&hash);
             prefix = SEARCHABLE_PREFIX;
         }
-        PanBuf {
-            bytes,
-            len: (prefix + BODY_LEN) as u8,
-        }
+        PanBuf { bytes, len: (prefix + BODY_LEN) as u8 }
     }
 
     /// Drops the room for sealed digits and marks the value as a comparand.
@@ -240,10 +226,7 @@ fn is_possible(bytes: &[u8]) -> bool {
         3 if header[10..] == [0; 8] => EQUALITY_LEN,
         _ => return false,
     };
-    let shown = Truncation {
-        first: header[3] >> 4,
-        last: header[3] & 15,
-    };
+    let shown = Truncation { first: header[3] >> 4, last: header[3] & 15 };
     let len = usize::from(header[2]);
     header[0] == VERSION
         && rest.len() == expected

@@ -29,14 +29,7 @@ fn equality_key() -> EqualityKey {
 
 fn sealed(digits: &str, first: u8, last: u8) -> PanBuf {
     let shown = Truncation { first, last };
-    seal(
-        &mut data_key(),
-        Some(&equality_key()),
-        &pan(digits),
-        shown,
-        NONCE,
-    )
-    .unwrap()
+    seal(&mut data_key(), Some(&equality_key()), &pan(digits), shown, NONCE).unwrap()
 }
 
 fn unsearchable(digits: &str, nonce: u8) -> PanBuf {
@@ -100,24 +93,12 @@ fn parts_of_the_shown_digits() {
     let (mut out, mut bin, mut last4) = ([0; MAX_SHOWN], [0; 8], [0; 4]);
     assert_eq!((value.first(&mut out), &out[..6]), (6, &b"378282"[..]));
     assert_eq!((value.last(&mut out), &out[..4]), (4, &b"0005"[..]));
-    assert_eq!(
-        (value.shown(&mut out), &out[..10]),
-        (10, &b"3782820005"[..])
-    );
+    assert_eq!((value.shown(&mut out), &out[..10]), (10, &b"3782820005"[..]));
     assert_eq!((value.bin(&mut bin), &bin[..6]), (6, &b"378282"[..]));
     assert_eq!((value.last4(&mut last4), &last4), (4, b"0005"));
     let short = sealed(VISA, 0, 2);
-    assert_eq!(
-        (
-            short.as_pan().bin(&mut bin),
-            short.as_pan().last4(&mut last4)
-        ),
-        (0, 2)
-    );
-    assert_eq!(
-        short.as_pan().truncation(),
-        Truncation { first: 0, last: 2 }
-    );
+    assert_eq!((short.as_pan().bin(&mut bin), short.as_pan().last4(&mut last4)), (0, 2));
+    assert_eq!(short.as_pan().truncation(), Truncation { first: 0, last: 2 });
 }
 
 #[test]
@@ -166,11 +147,7 @@ fn impossible_bytes_are_corrupt() {
     ] {
         let mut bytes = good.as_bytes().to_vec();
         bytes[at] = byte;
-        assert_eq!(
-            Pan::from_stored(&bytes).err(),
-            Some(Error::Corrupt),
-            "{at} {byte}"
-        );
+        assert_eq!(Pan::from_stored(&bytes).err(), Some(Error::Corrupt), "{at} {byte}");
     }
     for len in 0..good.as_bytes().len() {
         assert!(Pan::from_stored(&good.as_bytes()[..len]).is_err(), "{len}");
@@ -186,19 +163,12 @@ fn comparands_compare_and_do_nothing_else() {
     assert_eq!(stored, sealed(VISA, 6, 4).as_pan());
     assert_eq!(mask(&value), "****************");
     assert_eq!(open(&mut data_key(), stored), Err(Error::Comparand));
-    assert_eq!(
-        PanBuf::parse_sealed(text(&value).as_bytes()).err(),
-        Some(Error::SealedSyntax)
-    );
+    assert_eq!(PanBuf::parse_sealed(text(&value).as_bytes()).err(), Some(Error::SealedSyntax));
 }
 
 #[test]
 fn order_without_a_key() {
-    let (visa, again, amex) = (
-        sealed(VISA, 6, 4),
-        sealed(VISA, 0, 0),
-        sealed("378282246310005", 6, 4),
-    );
+    let (visa, again, amex) = (sealed(VISA, 6, 4), sealed(VISA, 0, 0), sealed("378282246310005", 6, 4));
     assert_eq!(visa.as_pan(), again.as_pan());
     assert_eq!(visa.as_pan().hash64(7), again.as_pan().hash64(7));
     assert_ne!(visa.as_pan(), amex.as_pan());
@@ -212,10 +182,7 @@ fn order_without_a_key() {
         assert_eq!(cmp_equality(value.as_pan(), &hash), expected);
     }
     let other = comparand(&equality_key(), &pan(VISA));
-    assert_eq!(
-        cmp_equality(amex.as_pan(), &hash),
-        amex.as_pan().cmp(&other.as_pan())
-    );
+    assert_eq!(cmp_equality(amex.as_pan(), &hash), amex.as_pan().cmp(&other.as_pan()));
 }
 
 /// Hash indexes and hash partitions on disk depend on these.
@@ -235,30 +202,11 @@ fn sealed_text_says_what_is_wrong() {
     let spaced = SEARCHABLE.replace("EQZ", "E Z");
     let standard = SEARCHABLE.replace('-', "+");
     let unused_bits = SEARCHABLE.strip_suffix('A').unwrap().to_string() + "B";
-    for text in [
-        cut,
-        &padded,
-        &spaced,
-        &standard,
-        &unused_bits,
-        "pan:1:",
-        "pan:",
-        "pan:x:",
-        "pan::",
-        "",
-    ] {
-        assert_eq!(
-            PanBuf::parse_sealed(text.as_bytes()).err(),
-            Some(Error::SealedSyntax),
-            "{text}"
-        );
+    for text in [cut, &padded, &spaced, &standard, &unused_bits, "pan:1:", "pan:", "pan:x:", "pan::", ""] {
+        assert_eq!(PanBuf::parse_sealed(text.as_bytes()).err(), Some(Error::SealedSyntax), "{text}");
     }
     for text in ["pan:2:AAAA", "pan:10:", "pan:0:"] {
-        assert_eq!(
-            PanBuf::parse_sealed(text.as_bytes()).err(),
-            Some(Error::SealedVersion),
-            "{text}"
-        );
+        assert_eq!(PanBuf::parse_sealed(text.as_bytes()).err(), Some(Error::SealedVersion), "{text}");
     }
     assert!(PanBuf::parse_sealed(format!(" {SEARCHABLE}\n").as_bytes()).is_ok());
     assert!(is_sealed_text(b" pan:") && !is_sealed_text(VISA.as_bytes()));

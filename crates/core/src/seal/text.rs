@@ -46,10 +46,7 @@ impl PanBuf {
 /// What follows `pan:1:`.
 fn strip_version(text: &[u8]) -> Result<&[u8], Error> {
     let rest = text.strip_prefix(MARK).ok_or(Error::SealedSyntax)?;
-    let colon = rest
-        .iter()
-        .position(|&b| b == b':')
-        .ok_or(Error::SealedSyntax)?;
+    let colon = rest.iter().position(|&b| b == b':').ok_or(Error::SealedSyntax)?;
     let (version, base64) = (&rest[..colon], &rest[colon + 1..]);
     if version == b"1" {
         Ok(base64)

@@ -4,32 +4,15 @@ use crate::key::{Context, KeyId, Purpose};
 use crate::secret::Secret;
 
 fn request(id: u64, wrapped: Vec<u8>) -> Request {
-    let context = Context {
-        installation: [7; 16],
-        vault: 1,
-        key_id: KeyId(id),
-        purpose: Purpose::Data,
-    };
+    let context = Context { installation: [7; 16], vault: 1, key_id: KeyId(id), purpose: Purpose::Data };
     let (provider, kek) = ("local".into(), String::new());
-    let op = Op::Unwrap {
-        provider,
-        kek,
-        context,
-        wrapped,
-    };
+    let op = Op::Unwrap { provider, kek, context, wrapped };
     Request { id, op }
 }
 
 #[test]
 fn frames_arrive_whole_however_they_are_cut() {
-    let sent = [
-        request(1, vec![1; 300]),
-        request(2, vec![]),
-        Request {
-            id: 3,
-            op: Op::Ping,
-        },
-    ];
+    let sent = [request(1, vec![1; 300]), request(2, vec![]), Request { id: 3, op: Op::Ping }];
     let mut stream = Vec::new();
     for message in &sent {
         encode(message, &mut stream).unwrap();
@@ -50,10 +33,7 @@ fn frames_arrive_whole_however_they_are_cut() {
 #[test]
 fn keys_come_through_and_are_not_printed() {
     let key = Secret::new([0xAB; 32]);
-    let result = Ok(Outcome::Generated {
-        key,
-        wrapped: vec![1, 2],
-    });
+    let result = Ok(Outcome::Generated { key, wrapped: vec![1, 2] });
     let mut stream = Vec::new();
     encode(&Response { id: 9, result }, &mut stream).unwrap();
 
@@ -83,23 +63,13 @@ fn a_frame_too_long_is_refused_on_both_sides() {
 #[test]
 fn a_frame_that_makes_no_sense_is_an_error() {
     let mut longer = Vec::new();
-    encode(
-        &Request {
-            id: 1,
-            op: Op::Ping,
-        },
-        &mut longer,
-    )
-    .unwrap();
+    encode(&Request { id: 1, op: Op::Ping }, &mut longer).unwrap();
     longer[0] += 1;
     longer.push(0);
     for wrong in [&[1, 0, 0, 0, 0xFF][..], &[0, 0, 0, 0], &longer] {
         let mut decoder = Decoder::default();
         decoder.push(wrong);
-        assert!(
-            matches!(decoder.next::<Request>(), Err(Error::WireSyntax)),
-            "{wrong:?}"
-        );
+        assert!(matches!(decoder.next::<Request>(), Err(Error::WireSyntax)), "{wrong:?}");
     }
 }
 

@@ -14,12 +14,7 @@ pub struct Subject<'a> {
 }
 
 pub fn context() -> Context {
-    Context {
-        installation: [7; 16],
-        vault: 3,
-        key_id: KeyId(0x0123_4567_89ab_cdef),
-        purpose: Purpose::Data,
-    }
+    Context { installation: [7; 16], vault: 3, key_id: KeyId(0x0123_4567_89ab_cdef), purpose: Purpose::Data }
 }
 
 /// Panics where the provider does not conform.
@@ -49,34 +44,13 @@ async fn round_trip(subject: &Subject<'_>) {
 async fn other_contexts_are_refused(subject: &Subject<'_>) {
     let (_, wrapped) = generate(subject).await;
     let others = [
-        Context {
-            installation: [8; 16],
-            ..context()
-        },
-        Context {
-            vault: 4,
-            ..context()
-        },
-        Context {
-            vault: -3,
-            ..context()
-        },
-        Context {
-            key_id: KeyId(0),
-            ..context()
-        },
-        Context {
-            purpose: Purpose::Equality,
-            ..context()
-        },
-        Context {
-            purpose: Purpose::Hash,
-            ..context()
-        },
-        Context {
-            purpose: Purpose::Policy,
-            ..context()
-        },
+        Context { installation: [8; 16], ..context() },
+        Context { vault: 4, ..context() },
+        Context { vault: -3, ..context() },
+        Context { key_id: KeyId(0), ..context() },
+        Context { purpose: Purpose::Equality, ..context() },
+        Context { purpose: Purpose::Hash, ..context() },
+        Context { purpose: Purpose::Policy, ..context() },
     ];
     for other in others {
         let kind = refusal(subject.provider, subject.kek, &other, &wrapped).await;
@@ -105,10 +79,7 @@ async fn strangers_are_refused(subject: &Subject<'_>) {
     assert!(!subject.strangers.is_empty(), "nothing tested");
     for (provider, kek) in subject.strangers {
         let kind = refusal(*provider, kek, &context(), &wrapped).await;
-        assert!(
-            matches!(kind, WrongKey | Refused | NotConfigured),
-            "{kind:?}"
-        );
+        assert!(matches!(kind, WrongKey | Refused | NotConfigured), "{kind:?}");
     }
 }
 
@@ -118,12 +89,7 @@ async fn generate(subject: &Subject<'_>) -> ([u8; 32], Vec<u8>) {
     (*key.expose(), wrapped)
 }
 
-async fn refusal(
-    provider: &dyn Provider,
-    kek: &str,
-    context: &Context,
-    wrapped: &[u8],
-) -> FailureKind {
+async fn refusal(provider: &dyn Provider, kek: &str, context: &Context, wrapped: &[u8]) -> FailureKind {
     match provider.unwrap(kek, context, wrapped).await {
         Ok(_) => panic!("unwrapped what it must refuse"),
         Err(failure) => {

@@ -72,20 +72,11 @@ impl Broker {
 }
 
 fn context() -> Context {
-    Context {
-        installation: [0; 16],
-        vault: 0,
-        key_id: KeyId(0),
-        purpose: Purpose::Data,
-    }
+    Context { installation: [0; 16], vault: 0, key_id: KeyId(0), purpose: Purpose::Data }
 }
 
 fn generate(wrapped_len: usize) -> Op {
-    Op::Generate {
-        provider: "slow".to_string(),
-        kek: wrapped_len.to_string(),
-        context: context(),
-    }
+    Op::Generate { provider: "slow".to_string(), kek: wrapped_len.to_string(), context: context() }
 }
 
 fn start() -> (Broker, Slow, tokio::task::JoinHandle<Result<(), Fatal>>) {
@@ -140,13 +131,7 @@ async fn an_answer_too_long_for_a_frame_is_a_failure() {
     broker.send(7, generate(70_000)).await;
     let response = broker.receive().await;
     assert_eq!(response.id, 7);
-    assert!(matches!(
-        response.result,
-        Err(Failure {
-            kind: FailureKind::Invalid,
-            ..
-        })
-    ));
+    assert!(matches!(response.result, Err(Failure { kind: FailureKind::Invalid, .. })));
 }
 
 #[tokio::test]

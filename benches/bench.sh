@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# pan against text and pgcrypto, in one run. BENCH_ROWS=1000000 BENCH_ROUNDS=3; SKIP_INSTALL=1 takes the installed pgpci.
+# Writes bench-results/bench.json and bench-results/bench.svg; what misses its target is printed as a miss.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/setup.sh build
+export PATH="$HOME/.cargo/bin:$PATH"
+[ -n "${SKIP_INSTALL:-}" ] || { mkdir -p target; scripts/install.sh >target/bench-build.log 2>&1 || { tail -30 target/bench-build.log >&2; exit 1; }; }
+# A directory that user postgres can read, wherever the checkout is.
+dir=$(mktemp -d /tmp/pgpci-bench.XXXXXX)
+cleanup() {
+    MODE=immediate scripts/cluster.sh stop "$dir/with"
+    MODE=immediate scripts/cluster.sh stop "$dir/without"
+    rm -rf "$dir"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+chmod 755 "$dir"
+conf=("fsync = off" "max_wal_size = 16GB" "shared_buffers = 1GB" "checkpoint_timeout = 1h" "autovacuum = off"
+    "max_parallel_workers_per_gather = 0" "max_parallel_maintenance_workers = 0" "jit = off")
+port=${BENCH_PORT:-54391}
+scripts/cluster.sh start "$dir/with" "$port" "${conf[@]}"
+# The same server without the library: what it costs statements that have nothing to do with card numbers.
+KEY=no scripts/cluster.sh start "$dir/without" $((port + 1)) "${conf[@]}" "shared_preload_libraries = ''"
+python3 benches/bench.py "$dir" "$port"
