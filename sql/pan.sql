@@ -226,6 +226,11 @@ CREATE FUNCTION pan_cmp_text(pan, text) RETURNS integer
 COMMENT ON FUNCTION pan_cmp_text(pan, text) IS
     'support function of the operator classes';
 
+CREATE FUNCTION text_cmp_text(text, text) RETURNS integer
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'text_cmp_text';
+COMMENT ON FUNCTION text_cmp_text(text, text) IS
+    'support function of the operator classes';
+
 CREATE FUNCTION pan_hash(pan) RETURNS integer
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pan_hash';
 COMMENT ON FUNCTION pan_hash(pan) IS
@@ -461,7 +466,8 @@ ALTER OPERATOR FAMILY pan_ops USING btree ADD
     OPERATOR 3 = (pan, text),
     OPERATOR 4 >= (pan, text),
     OPERATOR 5 > (pan, text),
-    FUNCTION 1 (pan, text) pan_cmp_text(pan, text);
+    FUNCTION 1 (pan, text) pan_cmp_text(pan, text),
+    FUNCTION 1 (text, text) text_cmp_text(text, text);
 
 CREATE OPERATOR FAMILY pan_ops USING hash;
 CREATE OPERATOR CLASS pan_ops DEFAULT FOR TYPE pan USING hash FAMILY pan_ops AS

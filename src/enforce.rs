@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use pgrx::pg_sys;
 
 use crate::access::search::{self, ForeignKeyCheck};
-use crate::access::{conflicts, storing, tables};
+use crate::access::{conflicts, roles, storing, tables};
 use crate::error::Result;
 use crate::pan::output;
 use crate::pg::statement::{self, Utility};
@@ -65,8 +65,15 @@ pub fn end(desc: *mut pg_sys::QueryDesc) {
 
 /// A utility statement begins; what is returned goes to `utility_ends` if it succeeds.
 pub fn utility_begins(node: *mut pg_sys::Node) -> u8 {
+    // Roles belong to the cluster: in every database.
+    if session::can_read_catalog() {
+        or_raise(roles::check_statement(node));
+    }
     if is_foreign() {
         return Utility::Other as u8;
+    }
+    for relation in statement::relations_changed(node) {
+        or_raise(tables::check_write(relation));
     }
     let kind = statement::classify(node, output::DUMP_CURSOR);
     match kind {
@@ -94,6 +101,7 @@ pub fn utility_ends(kind: u8) {
 /// The relations of a statement and what it does with them.
 pub fn permissions(list: *mut pg_sys::List) {
     for written in relation::written(list) {
+        or_raise(tables::check_catalog_write(written));
         or_raise(tables::check_write(written));
         // COPY has no plan to start; all else that writes has.
         if output::is_storing() {

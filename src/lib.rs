@@ -43,6 +43,7 @@ pub extern "C-unwind" fn _PG_init() {
     }
     pg::region::register();
     pg::counters::register();
+    pg::label::register();
     pg::worker::register();
     hook::install();
 }

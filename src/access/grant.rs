@@ -89,6 +89,7 @@ pub fn write(ring: &Ring, grant: &Grant) -> Result<()> {
             ],
         )
     })?;
+    super::roles::mark(grant.role);
     catalog::changed("access_grant");
     Ok(())
 }

@@ -4,7 +4,7 @@
 use pgpci_core::key::{Context, KeyId, Purpose};
 use pgrx::prelude::*;
 
-use super::{grant, policy, require_duty, tables};
+use super::{grant, policy, require_duty, roles, tables};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, NO_VAULT, Ring};
@@ -82,6 +82,11 @@ pub fn accept_policy(call: &mut Call) -> Result<Value> {
     // The wrapping key proves that this is where the policy belongs; without it this fails.
     for row in policy::rows() {
         grant::write(&ring, &row)?;
+    }
+    for duty in DUTIES {
+        if let Some(role) = session::role(duty) {
+            roles::mark(role);
+        }
     }
     run(
         "UPDATE pci.installation SET system_identifier = $1, database = $2, activated_by = $3, activated_at = clock_timestamp(), \
@@ -163,9 +168,12 @@ fn make_duties(holders: &[Vec<String>; 3]) -> Result<()> {
         }
     }
     for (duty, names) in DUTIES.iter().zip(holders) {
+        if let Some(role) = session::role(duty) {
+            roles::mark(role);
+        }
         for name in names {
             let quoted = pgrx::spi::quote_identifier(name);
-            Spi::run(&format!("GRANT {duty} TO {quoted}"))?;
+            tables::writing(|| Spi::run(&format!("GRANT {duty} TO {quoted}")))?;
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ pub mod conflicts;
 pub mod grant;
 pub mod init;
 pub mod policy;
+pub mod roles;
 pub mod search;
 pub mod storing;
 pub mod tables;
@@ -93,7 +94,9 @@ pub fn require_reveal(vault: i32, purpose: Option<&str>) -> Result<Grant> {
 
 /// 42501 unless the authenticated user holds the duty.
 pub fn require_duty(duty: &str) -> Result<()> {
-    let holds = session::role(duty).is_some_and(|role| session::is_member(session::user(), role));
+    let active = Ring::get()?.active;
+    let holds = session::role(duty)
+        .is_some_and(|role| roles::is_duty(role, active) && session::is_member(session::user(), role));
     if holds {
         return Ok(());
     }

@@ -25,6 +25,25 @@ pub fn writing<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
+/// Whether one of our own functions is writing.
+pub fn is_writing() -> bool {
+    DEPTH.get() > 0
+}
+
+/// Catalogs of roles, their members and labels: no statement writes those by hand.
+// pg_authid, pg_auth_members, pg_shseclabel: fixed; pgrx binds only the first.
+const ROLE_CATALOGS: [u32; 3] = [1260, 1261, 3592];
+
+/// 42501 for a write to a catalog of roles that bypasses the statements for it.
+pub fn check_catalog_write(relation: pg_sys::Oid) -> Result<()> {
+    if ROLE_CATALOGS.contains(&relation.to_u32()) && !session::in_extension_script() {
+        crate::audit::record(crate::audit::Class::Denied, "write to a catalog of roles");
+        return Err(Error::denied("catalogs of roles are not written by hand")
+            .hint("Use CREATE ROLE, ALTER ROLE, GRANT and REVOKE."));
+    }
+    Ok(())
+}
+
 /// Forgets an interrupted `writing`; called when a transaction ends.
 pub fn reset() {
     DEPTH.set(0);

@@ -79,6 +79,12 @@ pub fn text_ge(call: &mut Call) -> Result<Value> {
     Ok((order(call, 1, 0)? != Ordering::Greater).into())
 }
 
+/// btree support function 1 for (text, text): the order of the hashes, in which `= ANY` walks the index
+pub fn text_cmp(call: &mut Call) -> Result<Value> {
+    let left = comparand(call, 0)?;
+    Ok((left.cmp(&comparand(call, 1)?) as i32).into())
+}
+
 /// hash support function 1 for text: the hash that an equal card number has
 pub fn hash(call: &mut Call) -> Result<Value> {
     let equality = comparand(call, 0)?;

@@ -70,6 +70,7 @@ exports! {
     text_le_pan / pg_finfo_text_le_pan => crate::pan::compare_text::text_le;
     text_gt_pan / pg_finfo_text_gt_pan => crate::pan::compare_text::text_gt;
     text_ge_pan / pg_finfo_text_ge_pan => crate::pan::compare_text::text_ge;
+    text_cmp_text / pg_finfo_text_cmp_text => crate::pan::compare_text::text_cmp;
     text_hash_pan / pg_finfo_text_hash_pan => crate::pan::compare_text::hash;
     text_hash_pan_extended / pg_finfo_text_hash_pan_extended => crate::pan::compare_text::hash_extended;
     pci_init / pg_finfo_pci_init => crate::access::init::init;

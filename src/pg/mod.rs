@@ -7,6 +7,7 @@ pub mod compat;
 pub mod counters;
 pub mod exports;
 pub mod helper;
+pub mod label;
 pub mod mailbox;
 pub mod query;
 pub mod region;

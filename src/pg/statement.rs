@@ -5,6 +5,8 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
+use crate::pg::walk::list;
+
 /// Utility statements that matter here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -60,4 +62,109 @@ pub fn is_foreign_key(flags: i32) -> bool {
 pub fn may_be_foreign_key() -> bool {
     // SAFETY: reads a backend-local variable.
     unsafe { pg_sys::InNoForceRLSOperation() }
+}
+
+/// The roles whose members, name, attributes or existence a utility statement changes.
+pub fn roles_changed(node: *mut pg_sys::Node) -> Vec<pg_sys::Oid> {
+    // SAFETY: a valid parse tree; the tag says what the node is.
+    unsafe {
+        match (*node).type_ {
+            NodeTag::T_GrantRoleStmt => list((*node.cast::<pg_sys::GrantRoleStmt>()).granted_roles)
+                .filter_map(|role| role_named((*role.cast::<pg_sys::AccessPriv>()).priv_name))
+                .collect(),
+            // CREATE ROLE … IN ROLE
+            NodeTag::T_CreateRoleStmt => list((*node.cast::<pg_sys::CreateRoleStmt>()).options)
+                .map(|option| option.cast::<pg_sys::DefElem>())
+                .filter(|option| CStr::from_ptr((**option).defname).to_bytes() == b"addroleto")
+                .flat_map(|option| list((*option).arg.cast()).filter_map(|role| role_of(role.cast())))
+                .collect(),
+            NodeTag::T_AlterRoleStmt => role_of((*node.cast::<pg_sys::AlterRoleStmt>()).role)
+                .filter(|_| changes_more_than_itself(node))
+                .into_iter()
+                .collect(),
+            NodeTag::T_RenameStmt => {
+                let rename = node.cast::<pg_sys::RenameStmt>();
+                let is_role = (*rename).renameType == pg_sys::ObjectType::OBJECT_ROLE;
+                is_role.then(|| role_named((*rename).subname)).flatten().into_iter().collect()
+            }
+            NodeTag::T_DropRoleStmt => list((*node.cast::<pg_sys::DropRoleStmt>()).roles)
+                .filter_map(|role| role_of(role.cast()))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// ALTER GROUP … ADD USER changes members, LOGIN makes a duty a person. A password, a time limit or a setting of
+/// an application's role is its administrator's matter.
+///
+/// # Safety
+/// `node` is an AlterRoleStmt.
+unsafe fn changes_more_than_itself(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        list((*node.cast::<pg_sys::AlterRoleStmt>()).options).any(|option| {
+            let name = CStr::from_ptr((*option.cast::<pg_sys::DefElem>()).defname).to_bytes();
+            matches!(name, b"rolemembers" | b"canlogin" | b"superuser" | b"bypassrls")
+        })
+    }
+}
+
+/// # Safety
+/// `role` is null or a valid RoleSpec.
+unsafe fn role_of(role: *mut pg_sys::RoleSpec) -> Option<pg_sys::Oid> {
+    // SAFETY: by contract.
+    unsafe {
+        let oid = if role.is_null() { pg_sys::InvalidOid } else { pg_sys::get_rolespec_oid(role, true) };
+        (oid != pg_sys::InvalidOid).then_some(oid)
+    }
+}
+
+/// # Safety
+/// `name` is null or a C string.
+unsafe fn role_named(name: *mut core::ffi::c_char) -> Option<pg_sys::Oid> {
+    // SAFETY: by contract.
+    unsafe {
+        let oid = if name.is_null() { pg_sys::InvalidOid } else { pg_sys::get_role_oid(name, true) };
+        (oid != pg_sys::InvalidOid).then_some(oid)
+    }
+}
+
+/// The relation that a statement puts a trigger, rule or policy on, alters or empties.
+pub fn relations_changed(node: *mut pg_sys::Node) -> Vec<pg_sys::Oid> {
+    // SAFETY: a valid parse tree; the tag says what the node is.
+    unsafe {
+        let one = |relation: *mut pg_sys::RangeVar| relation_of(relation).into_iter().collect::<Vec<_>>();
+        match (*node).type_ {
+            NodeTag::T_CreateTrigStmt => one((*node.cast::<pg_sys::CreateTrigStmt>()).relation),
+            NodeTag::T_RuleStmt => one((*node.cast::<pg_sys::RuleStmt>()).relation),
+            NodeTag::T_CreatePolicyStmt => one((*node.cast::<pg_sys::CreatePolicyStmt>()).table),
+            NodeTag::T_AlterTableStmt => one((*node.cast::<pg_sys::AlterTableStmt>()).relation),
+            NodeTag::T_IndexStmt => one((*node.cast::<pg_sys::IndexStmt>()).relation),
+            NodeTag::T_TruncateStmt => list((*node.cast::<pg_sys::TruncateStmt>()).relations)
+                .filter_map(|relation| relation_of(relation.cast()))
+                .collect(),
+            NodeTag::T_RenameStmt => one((*node.cast::<pg_sys::RenameStmt>()).relation),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// # Safety
+/// `relation` is null or a valid RangeVar.
+unsafe fn relation_of(relation: *mut pg_sys::RangeVar) -> Option<pg_sys::Oid> {
+    if relation.is_null() {
+        return None;
+    }
+    // SAFETY: by contract; no lock, missing_ok.
+    let oid = unsafe {
+        pg_sys::RangeVarGetRelidExtended(
+            relation,
+            pg_sys::NoLock as i32,
+            pg_sys::RVROption::RVR_MISSING_OK,
+            None,
+            std::ptr::null_mut(),
+        )
+    };
+    (oid != pg_sys::InvalidOid).then_some(oid)
 }

@@ -1,4 +1,5 @@
 // node-postgres, unmodified. Strings go as text parameters, Buffers as binary ones; `binary` asks for binary results.
+// It decodes binary numbers wrongly whatever the server (fields are made strings first), so numbers are cast to text.
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import pg from 'pg';
@@ -27,41 +28,41 @@ for (const binary of [false, true]) {
 
     test('insert and select give the mask', async () => {
       await insert(VISA, '5555-5555-5555-4444');
-      assert.deepEqual(await run(till, 'SELECT id::int, card, card::text FROM payments_node ORDER BY id'),
-        [[1, VISA_MASK, VISA_MASK], [2, MASTER_MASK, MASTER_MASK]]);
+      assert.deepEqual(await run(till, 'SELECT id::text, card, card::text FROM payments_node ORDER BY id'),
+        [['1', VISA_MASK, VISA_MASK], ['2', MASTER_MASK, MASTER_MASK]]);
     });
 
     test('look-up by full PAN', async () => {
       await insert(VISA, MASTER);
       for (const parameter of ['$1', '$1::text', '$1::varchar', '$1::pci.pan']) {
-        const query = `SELECT id::int FROM payments_node WHERE card = ${parameter}`;
-        assert.deepEqual(await run(till, query, [bind(MASTER)]), [[2]], parameter);
+        const query = `SELECT id::text FROM payments_node WHERE card = ${parameter}`;
+        assert.deepEqual(await run(till, query, [bind(MASTER)]), [['2']], parameter);
         assert.deepEqual(await run(till, query, [bind(AMEX)]), [], parameter);
       }
     });
 
     test('IN and = ANY', async () => {
       await insert(VISA, MASTER, AMEX);
-      assert.deepEqual(await run(till, 'SELECT id::int FROM payments_node WHERE card IN ($1, $2) ORDER BY id',
-        [bind(VISA), bind(AMEX)]), [[1], [3]]);
+      assert.deepEqual(await run(till, 'SELECT id::text FROM payments_node WHERE card IN ($1, $2) ORDER BY id',
+        [bind(VISA), bind(AMEX)]), [['1'], ['3']]);
       // node-postgres sends arrays in text form only.
       for (const parameter of ['$1', '$1::text[]']) {
-        assert.deepEqual(await run(till, `SELECT id::int FROM payments_node WHERE card = ANY(${parameter}) ORDER BY id`,
-          [[MASTER, AMEX]]), [[2], [3]], parameter);
+        assert.deepEqual(await run(till, `SELECT id::text FROM payments_node WHERE card = ANY(${parameter}) ORDER BY id`,
+          [[MASTER, AMEX]]), [['2'], ['3']], parameter);
       }
     });
 
     test('upsert', async () => {
       const upsert = `INSERT INTO payments_node (card, amount) VALUES ($1, $2::text::int) ON CONFLICT (card)
-        DO UPDATE SET amount = payments_node.amount + excluded.amount RETURNING card, amount`;
-      assert.deepEqual(await run(till, upsert, [bind(VISA), '5']), [[VISA_MASK, 5]]);
-      assert.deepEqual(await run(till, upsert, [bind(VISA), '6']), [[VISA_MASK, 11]]);
+        DO UPDATE SET amount = payments_node.amount + excluded.amount RETURNING card, amount::text`;
+      assert.deepEqual(await run(till, upsert, [bind(VISA), '5']), [[VISA_MASK, '5']]);
+      assert.deepEqual(await run(till, upsert, [bind(VISA), '6']), [[VISA_MASK, '11']]);
     });
 
     test('update of another column keeps the card', async () => {
       await insert(VISA);
       await run(till, 'UPDATE payments_node SET amount = $1 WHERE id = 1', [99]);
-      assert.deepEqual(await run(desk, 'SELECT pci.reveal(card), amount FROM payments_node'), [[VISA, 99]]);
+      assert.deepEqual(await run(desk, 'SELECT pci.reveal(card), amount::text FROM payments_node'), [[VISA, '99']]);
     });
 
     test('update of the card', async () => {
@@ -97,16 +98,16 @@ for (const binary of [false, true]) {
           return true;
         });
       }
-      assert.deepEqual(await run(till, 'SELECT count(*)::int FROM payments_node'), [[0]]);
+      assert.deepEqual(await run(till, 'SELECT count(*)::text FROM payments_node'), [['0']]);
     });
 
     test('a prepared statement goes generic', async () => {
       await insert(VISA, MASTER);
       const name = `look-up ${binary}`;
       for (let i = 0; i < 10; i++) {
-        const look = (pan) => run(till, 'SELECT id::int FROM payments_node WHERE card = $1', [bind(pan)], name);
-        assert.deepEqual(await look(MASTER), [[2]]);
-        assert.deepEqual(await look(VISA), [[1]]);
+        const look = (pan) => run(till, 'SELECT id::text FROM payments_node WHERE card = $1', [bind(pan)], name);
+        assert.deepEqual(await look(MASTER), [['2']]);
+        assert.deepEqual(await look(VISA), [['1']]);
         assert.deepEqual(await look(AMEX), []);
       }
       const { rows } = await till.query('SELECT generic_plans::int AS n FROM pg_prepared_statements WHERE name = $1', [name]);

@@ -1,0 +1,50 @@
+//! Security labels of roles, provider `pgpci`.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::{pg_guard, pg_sys};
+
+const PROVIDER: &CStr = c"pgpci";
+
+/// Registers the provider; called once, while the library is preloaded.
+pub fn register() {
+    // SAFETY: the name is static; the function is a plain callback.
+    unsafe { pg_sys::register_label_provider(PROVIDER.as_ptr(), Some(check)) };
+}
+
+/// The label of a role.
+pub fn get(role: pg_sys::Oid) -> Option<String> {
+    // SAFETY: a catalog look-up; the result is a palloc'd string or null.
+    unsafe {
+        let label = pg_sys::GetSecurityLabel(&address(role), PROVIDER.as_ptr());
+        (!label.is_null()).then(|| CStr::from_ptr(label).to_string_lossy().into_owned())
+    }
+}
+
+/// Sets the label of a role, whoever asks.
+pub fn set(role: pg_sys::Oid, label: &str) {
+    let Ok(label) = CString::new(label) else { return };
+    // SAFETY: an existing role; makes the change visible to what follows.
+    unsafe {
+        pg_sys::SetSecurityLabel(&address(role), PROVIDER.as_ptr(), label.as_ptr());
+        pg_sys::CommandCounterIncrement();
+    }
+}
+
+fn address(role: pg_sys::Oid) -> pg_sys::ObjectAddress {
+    pg_sys::ObjectAddress { classId: pg_sys::AuthIdRelationId, objectId: role, objectSubId: 0 }
+}
+
+/// The statement SECURITY LABEL FOR pgpci.
+#[pg_guard]
+unsafe extern "C-unwind" fn check(object: *const pg_sys::ObjectAddress, label: *const core::ffi::c_char) {
+    // SAFETY: PostgreSQL passes a valid address and a string or null.
+    let (object, label) = unsafe {
+        let label = (!label.is_null()).then(|| CStr::from_ptr(label).to_string_lossy().into_owned());
+        (*object, label)
+    };
+    let is_role = object.classId == pg_sys::AuthIdRelationId;
+    if !is_role || !crate::access::roles::may_label(label.as_deref(), object.objectId) {
+        crate::error::Error::denied("labels of pgpci are set by its functions").raise();
+    }
+}

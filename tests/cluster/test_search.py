@@ -1,0 +1,663 @@
+"""A role that may store and read, but not search, tries to find hidden digits; and ordinary work goes on."""
+
+import psycopg
+import pytest
+from conftest import AMEX, CLEAR, DISCOVER, MASTERCARD, MASTERCARD_2, PAYMENTS, VISA, VISA_2, VISA_3
+
+# Each attacker owns a schema with a table of guesses: `guess(gid, card)`. {t}: the table under attack.
+ATTACKERS = {"app": "public.payments", "postgres": "public.payments", "owner": "owner.cards"}
+LITERAL = f"'{VISA}'"
+PAN = f"'{VISA}'::pci.pan"
+
+DO = "DO $$ DECLARE c pci.pan; d pci.pan; r record; s record; a pci.pan[]; hit boolean; BEGIN {body} END $$"
+
+
+def do(body):
+    return DO.replace("{body}", body)
+
+
+FETCH = "SELECT card INTO c FROM {t} WHERE id = 1; SELECT card INTO d FROM guess WHERE gid = 1; "
+
+# name: statements; the last that matters must be refused.
+ATTACKS = {
+    # joins and subqueries
+    "join": ["SELECT p.id FROM {t} p JOIN guess g ON p.card = g.card"],
+    "join_using": ["SELECT p.id FROM {t} p JOIN guess g USING (card)"],
+    "natural_join": ["SELECT id FROM {t} NATURAL JOIN guess"],
+    "anti_join": ["SELECT p.id FROM {t} p LEFT JOIN guess g ON p.card = g.card WHERE g.card IS NULL"],
+    "lateral": ["SELECT p.id FROM {t} p, LATERAL (SELECT 1 FROM guess g WHERE g.card = p.card) x"],
+    "merge_join": ["SET LOCAL enable_hashjoin = off", "SET LOCAL enable_nestloop = off",
+                   "SELECT p.id FROM {t} p JOIN guess g ON p.card = g.card"],
+    "in_subquery": ["SELECT id FROM {t} WHERE card IN (SELECT card FROM guess)"],
+    "not_in_subquery": ["SELECT id FROM {t} WHERE card NOT IN (SELECT card FROM guess)"],
+    "any_subquery": ["SELECT id FROM {t} WHERE card = ANY (SELECT card FROM guess)"],
+    "all_subquery": ["SELECT id FROM {t} WHERE card >= ALL (SELECT card FROM guess)"],
+    "scalar_subquery": ["SELECT id FROM {t} WHERE card = (SELECT card FROM guess WHERE gid = 1)"],
+    "exists": ["SELECT id FROM {t} p WHERE EXISTS (SELECT 1 FROM guess g WHERE g.card = p.card)"],
+    "row_subquery": ["SELECT id FROM {t} WHERE (id, card) IN (SELECT gid, card FROM guess)"],
+    "cte": ["WITH g AS MATERIALIZED (SELECT card FROM guess) SELECT id FROM {t} p, g WHERE p.card = g.card"],
+    "recursive_union": ["WITH RECURSIVE w AS (SELECT card FROM {t} UNION SELECT card FROM w) SELECT * FROM w"],
+    # expressions
+    "literal": [f"SELECT id FROM {{t}} WHERE card = {LITERAL}"],
+    "literal_text": [f"SELECT id FROM {{t}} WHERE card = {LITERAL}::text"],
+    "text_literal_first": [f"SELECT id FROM {{t}} WHERE {LITERAL}::text = card"],
+    "not_equal": [f"SELECT id FROM {{t}} WHERE card <> {PAN}"],
+    "less": [f"SELECT id FROM {{t}} WHERE card < {PAN}"],
+    "between": [f"SELECT id FROM {{t}} WHERE card BETWEEN {PAN} AND {PAN}"],
+    "in_list": [f"SELECT id FROM {{t}} WHERE card IN ({LITERAL}, '{VISA_2}')"],
+    "in_list_text": [f"SELECT id FROM {{t}} WHERE card IN ({LITERAL}::text, '{VISA_2}'::text)"],
+    "any_array": [f"SELECT id FROM {{t}} WHERE card = ANY (ARRAY[{PAN}, {PAN}])"],
+    "any_text_array": [f"SELECT id FROM {{t}} WHERE card = ANY ('{{{{{VISA}}}}}'::text[])"],
+    "target_list": [f"SELECT card = {PAN} FROM {{t}}"],
+    "case_when": [f"SELECT CASE WHEN card = {PAN} THEN 1 END FROM {{t}}"],
+    "case_value": [f"SELECT CASE card WHEN {PAN} THEN 1 END FROM {{t}}"],
+    "nullif": [f"SELECT NULLIF(card, {PAN}) IS NULL FROM {{t}}"],
+    "is_distinct_from": [f"SELECT id FROM {{t}} WHERE card IS DISTINCT FROM {PAN}"],
+    "greatest": ["SELECT GREATEST(p.card, g.card) FROM {t} p, guess g"],
+    "least": ["SELECT LEAST(p.card, g.card) FROM {t} p, guess g"],
+    "filter": [f"SELECT count(*) FILTER (WHERE card = {PAN}) FROM {{t}}"],
+    "having": [f"SELECT id FROM {{t}} GROUP BY id HAVING bool_or(card = {PAN})"],
+    "limit_expression": [f"SELECT id FROM {{t}} LIMIT (SELECT count(*) FROM {{t}} WHERE card = {PAN})"],
+    "function_of_operator": [f"SELECT pci.pan_eq(card, {PAN}) FROM {{t}}"],
+    "function_of_text_operator": [f"SELECT pci.pan_eq_text(card, {LITERAL}::text) FROM {{t}}"],
+    "own_operator": ["CREATE OPERATOR === (FUNCTION = pci.pan_eq, LEFTARG = pci.pan, RIGHTARG = pci.pan)",
+                     f"SELECT id FROM {{t}} WHERE card === {PAN}"],
+    "hash_pan": ["SELECT pci.hash_pan(card) FROM {t}"],
+    "width_bucket": [f"SELECT width_bucket(card, ARRAY[{PAN}]) FROM {{t}}"],
+    # rows
+    "row_equal": [f"SELECT id FROM {{t}} WHERE ROW(card) = ROW({PAN})"],
+    "row_less": [f"SELECT id FROM {{t}} WHERE ROW(card, id) < ROW({PAN}, 1)"],
+    "row_distinct": [f"SELECT id FROM {{t}} WHERE ROW(card, 1) IS DISTINCT FROM ROW({PAN}, 1)"],
+    "whole_row_equal": ["SELECT p.id FROM {t} p, (SELECT id, card, amount FROM {t} LIMIT 1) g WHERE p = g"],
+    "record_equal": ["SELECT 1 FROM (SELECT ROW(card) AS r FROM {t}) p, (SELECT ROW(card) AS r FROM guess) g WHERE p.r = g.r"],
+    "record_image_less": ["SELECT 1 FROM (SELECT ROW(card) AS r FROM {t}) p, (SELECT ROW(card) AS r FROM guess) g WHERE p.r *< g.r"],
+    "record_image_equal": ["SELECT 1 FROM (SELECT ROW(card) AS r FROM {t}) p, (SELECT ROW(card) AS r FROM guess) g WHERE p.r *= g.r"],
+    "record_image_order": ["SELECT id FROM (SELECT id, ROW(card) AS r FROM {t} OFFSET 0) x ORDER BY r USING OPERATOR(pg_catalog.*<)"],
+    "record_image_hidden": ["SELECT p.r OPERATOR(pg_catalog.*<) g.r FROM (SELECT ROW(card) AS r FROM {t} OFFSET 0) p, (SELECT ROW(card) AS r FROM guess OFFSET 0) g"],
+    "record_order_hidden": ["SELECT id FROM (SELECT id, ROW(card) AS r FROM {t} OFFSET 0) x ORDER BY r"],
+    "record_image_plpgsql": [do("SELECT card INTO r FROM {t} WHERE id = 1; SELECT card INTO s FROM guess WHERE gid = 1; hit := r OPERATOR(pg_catalog.*<) s;")],
+    "record_distinct_hidden": ["SELECT DISTINCT r FROM (SELECT ROW(card) AS r FROM {t} OFFSET 0) x"],
+    "record_in": ["SELECT id FROM {t} p WHERE (SELECT ROW(p.card)) IN (SELECT ROW(card) FROM guess)"],
+    "distinct_rows": ["SELECT DISTINCT p FROM {t} p"],
+    "order_by_row": ["SELECT id FROM {t} p ORDER BY ROW(p.card)"],
+    "composite_type": ["CREATE TYPE pair AS (a pci.pan, b int)",
+                       "SELECT 1 FROM {t} p, guess g WHERE ROW(p.card, 1)::pair = ROW(g.card, 1)::pair"],
+    "hash_record": ["SELECT hash_record(ROW(card)) FROM {t}"],
+    "hash_record_extended": ["SELECT hash_record_extended(ROW(card), 0) FROM {t}"],
+    # arrays, ranges, domains
+    "array_equal": [f"SELECT id FROM {{t}} WHERE ARRAY[card] = ARRAY[{PAN}]"],
+    "array_less": [f"SELECT id FROM {{t}} WHERE ARRAY[card] < ARRAY[{PAN}]"],
+    "array_contains": [f"SELECT id FROM {{t}} WHERE ARRAY[card] @> ARRAY[{PAN}]"],
+    "array_contained": [f"SELECT id FROM {{t}} WHERE ARRAY[card] <@ ARRAY[{PAN}]"],
+    "array_overlaps": [f"SELECT id FROM {{t}} WHERE ARRAY[card] && ARRAY[{PAN}]"],
+    "array_position": [f"SELECT array_position(ARRAY[card], {PAN}) FROM {{t}}"],
+    "array_positions": [f"SELECT array_positions(ARRAY[card], {PAN}) FROM {{t}}"],
+    "array_remove": [f"SELECT array_remove(ARRAY[card], {PAN}) FROM {{t}}"],
+    "array_replace": [f"SELECT array_replace(ARRAY[card], {PAN}, NULL) FROM {{t}}"],
+    "array_larger": ["SELECT max(ARRAY[card]) FROM {t}"],
+    "array_smaller": ["SELECT min(ARRAY[card]) FROM {t}"],
+    "hash_array": ["SELECT hash_array(ARRAY[card]) FROM {t}"],
+    "order_by_array": ["SELECT id FROM {t} ORDER BY ARRAY[card]"],
+    "range": ["CREATE TYPE panrange AS RANGE (subtype = pci.pan)",
+              f"SELECT id FROM {{t}} WHERE panrange(card, card, '[]') @> {PAN}"],
+    "range_bounds": ["CREATE TYPE panrange AS RANGE (subtype = pci.pan)",
+                     "SELECT panrange(p.card, g.card) FROM {t} p, guess g WHERE p.id = 2"],
+    "multirange": ["CREATE TYPE panrange AS RANGE (subtype = pci.pan)",
+                   f"SELECT panmultirange(panrange(card, card, '[]')) @> {PAN} FROM {{t}}"],
+    "domain": ["CREATE DOMAIN dpan AS pci.pan", f"SELECT id FROM {{t}} WHERE card::dpan = {PAN}::dpan"],
+    "domain_check": [f"CREATE DOMAIN dpan AS pci.pan CHECK (VALUE <> {PAN})", "SELECT card::dpan FROM {t} WHERE id > 1"],
+    # grouping, sorting, windows
+    "distinct": ["SELECT DISTINCT card FROM {t}"],
+    "distinct_on": ["SELECT DISTINCT ON (card) id FROM {t}"],
+    "group_by": ["SELECT count(*) FROM {t} GROUP BY card"],
+    "grouping_sets": ["SELECT count(*) FROM {t} GROUP BY GROUPING SETS ((card), ())"],
+    "union": ["SELECT card FROM {t} UNION SELECT card FROM guess"],
+    "intersect": ["SELECT card FROM {t} INTERSECT SELECT card FROM guess"],
+    "except": ["SELECT card FROM {t} EXCEPT SELECT card FROM guess"],
+    "intersect_all": ["SELECT card FROM {t} INTERSECT ALL SELECT card FROM guess"],
+    "order_by": ["SELECT id FROM {t} ORDER BY card"],
+    "order_by_using": ["SELECT id FROM {t} ORDER BY card USING <"],
+    "order_by_interleaved": ["SELECT id, card FROM (SELECT id, card FROM {t} UNION ALL SELECT -gid, card FROM guess) x ORDER BY card"],
+    "count_distinct": ["SELECT count(DISTINCT card) FROM {t}"],
+    "array_agg_ordered": ["SELECT array_agg(id ORDER BY card) FROM {t}"],
+    "array_agg_distinct": ["SELECT array_agg(DISTINCT card) FROM {t}"],
+    "mode": ["SELECT mode() WITHIN GROUP (ORDER BY card) FROM {t}"],
+    "percentile_disc": ["SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY card) FROM {t}"],
+    "hypothetical_rank": [f"SELECT rank({PAN}) WITHIN GROUP (ORDER BY card) FROM {{t}}"],
+    "window_order": ["SELECT id, rank() OVER (ORDER BY card) FROM {t}"],
+    "window_partition": ["SELECT id, count(*) OVER (PARTITION BY card) FROM {t}"],
+    "own_minimum": ["CREATE FUNCTION smaller(pci.pan, pci.pan) RETURNS pci.pan LANGUAGE sql AS 'SELECT CASE WHEN $1 < $2 THEN $1 ELSE $2 END'",
+                    "CREATE AGGREGATE least_pan(pci.pan) (sfunc = smaller, stype = pci.pan)",
+                    "SELECT least_pan(card) FROM (SELECT card FROM {t} UNION ALL SELECT card FROM guess) x"],
+    # functions
+    "plpgsql_if": [do(FETCH + "IF c = d THEN RAISE NOTICE 'hit'; END IF;")],
+    "plpgsql_if_text": [do(FETCH + f"IF c = {LITERAL}::text THEN RAISE NOTICE 'hit'; END IF;")],
+    "plpgsql_assign": [do(FETCH + "hit := c < d;")],
+    "plpgsql_case": [do(FETCH + "CASE c WHEN d THEN RAISE NOTICE 'hit'; ELSE NULL; END CASE;")],
+    "plpgsql_record": [do("SELECT card INTO r FROM {t} WHERE id = 1; SELECT card INTO s FROM guess WHERE gid = 1; hit := r = s;")],
+    "plpgsql_record_distinct": [do("SELECT card INTO r FROM {t} WHERE id = 1; SELECT card INTO s FROM guess WHERE gid = 1; hit := r IS DISTINCT FROM s;")],
+    "plpgsql_array": [do(FETCH + "a := ARRAY[c]; hit := d = ANY (a);")],
+    "plpgsql_array_equal": [do(FETCH + "a := ARRAY[c]; hit := a = ARRAY[d];")],
+    "plpgsql_while": [do(FETCH + "WHILE c = d LOOP EXIT; END LOOP;")],
+    "plpgsql_execute": [do(FETCH + "EXECUTE 'SELECT $1 = $2' INTO hit USING c, d;")],
+    "plpgsql_caught": [do(FETCH + "BEGIN hit := c = d; EXCEPTION WHEN division_by_zero THEN NULL; END;")],
+    "dynamic_sql": [do("EXECUTE 'SELECT p.card = g.card FROM {t} p, guess g LIMIT 1' INTO hit;")],
+    "sql_scalar_inlined": ["CREATE FUNCTION same(a pci.pan, b pci.pan) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT a = b'",
+                           "SELECT p.id FROM {t} p JOIN guess g ON same(p.card, g.card)"],
+    "sql_scalar_atomic": ["CREATE FUNCTION same(a pci.pan, b pci.pan) RETURNS boolean LANGUAGE sql STABLE RETURN a = b",
+                          "SELECT same(p.card, g.card) FROM {t} p, guess g"],
+    "sql_set_inlined": ["CREATE FUNCTION hits() RETURNS SETOF bigint LANGUAGE sql STABLE AS 'SELECT p.id FROM {t} p JOIN guess g ON p.card = g.card'",
+                        "SELECT g.gid FROM guess g JOIN hits() h ON h = g.gid"],
+    "sql_volatile": ["CREATE FUNCTION same(a pci.pan, b pci.pan) RETURNS boolean LANGUAGE sql VOLATILE AS 'SELECT a = b'",
+                     "SELECT same(p.card, g.card) FROM {t} p, guess g"],
+    "polymorphic_sql": ["CREATE FUNCTION same(a anyelement, b anyelement) RETURNS boolean LANGUAGE sql AS 'SELECT a = b'",
+                        "SELECT same(p.card, g.card) FROM {t} p, guess g"],
+    # stored programs and structures
+    "view": ["CREATE VIEW v AS SELECT p.id FROM {t} p JOIN guess g ON p.card = g.card", "SELECT * FROM v"],
+    "view_of_another": ["SELECT * FROM \"full\".hits"],
+    "security_definer": ["SELECT \"full\".hits_definer()"],
+    "materialized_view": ["CREATE MATERIALIZED VIEW mv AS SELECT p.id FROM {t} p JOIN guess g ON p.card = g.card", "SELECT * FROM mv"],
+    "create_table_as": ["CREATE TABLE x AS SELECT p.id FROM {t} p JOIN guess g ON p.card = g.card", "SELECT * FROM x"],
+    "cursor": ["DECLARE cur CURSOR FOR SELECT p.id FROM {t} p JOIN guess g ON p.card = g.card", "FETCH cur"],
+    "prepared": ["PREPARE hits AS SELECT p.id FROM {t} p JOIN guess g ON p.card = g.card", "EXECUTE hits"],
+    "prepared_generic": ["SET LOCAL plan_cache_mode = force_generic_plan",
+                         "PREPARE hit(text) AS SELECT id FROM {t} WHERE card = $1", f"EXECUTE hit('{VISA}')"],
+    "explain_analyze": ["EXPLAIN (ANALYZE) SELECT p.id FROM {t} p JOIN guess g ON p.card = g.card"],
+    "explain_estimate": [f"EXPLAIN SELECT id FROM {{t}} WHERE card = {PAN}"],
+    "generated_column": ["CREATE TABLE x (a pci.pan, b pci.pan, hit boolean GENERATED ALWAYS AS (a = b) STORED)",
+                         "INSERT INTO x SELECT p.card, g.card FROM {t} p, guess g"],
+    "check_constraint": ["CREATE TABLE x (a pci.pan, b pci.pan, CHECK (a <> b))",
+                         "INSERT INTO x SELECT p.card, g.card FROM {t} p, guess g WHERE p.id = 2"],
+    "expression_index": ["CREATE TABLE x AS SELECT p.card AS a, g.card AS b FROM {t} p, guess g", "CREATE INDEX ON x ((a = b))",
+                         "SELECT 1 FROM x"],
+    "partial_index": ["CREATE TABLE x AS SELECT p.card AS a, g.card AS b FROM {t} p, guess g", "CREATE UNIQUE INDEX ON x ((1)) WHERE a = b"],
+    "alter_using": ["CREATE TABLE x AS SELECT p.card AS a, g.card AS b FROM {t} p, guess g",
+                    "ALTER TABLE x ALTER a TYPE boolean USING a = b"],
+    "trigger_when": ["CREATE TABLE x (id int, card pci.pan)", "INSERT INTO x SELECT 1, card FROM {t} WHERE id = 1",
+                     "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE NOTICE ''hit''; RETURN NEW; END'",
+                     "CREATE TRIGGER tr BEFORE UPDATE ON x FOR EACH ROW WHEN (OLD.card = NEW.card) EXECUTE FUNCTION f()",
+                     f"UPDATE x SET card = {LITERAL}"],
+    "trigger_record": ["CREATE TABLE x (id int, card pci.pan)", "INSERT INTO x SELECT 1, card FROM {t} WHERE id = 1",
+                       "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF OLD IS DISTINCT FROM NEW THEN RAISE NOTICE ''miss''; END IF; RETURN NEW; END'",
+                       "CREATE TRIGGER tr BEFORE UPDATE ON x FOR EACH ROW EXECUTE FUNCTION f()",
+                       f"UPDATE x SET card = {LITERAL}"],
+    "rule": ["CREATE TABLE x (card pci.pan)", "INSERT INTO x SELECT card FROM {t}",
+             f"CREATE RULE r AS ON DELETE TO x WHERE OLD.card = {PAN} DO INSTEAD NOTHING", "DELETE FROM x"],
+    "list_partition": ["CREATE TABLE x (card pci.pan) PARTITION BY LIST (card)",
+                       f"CREATE TABLE x1 PARTITION OF x FOR VALUES IN ('{VISA}')", "CREATE TABLE x2 PARTITION OF x DEFAULT",
+                       "INSERT INTO x SELECT card FROM {t}", "SELECT tableoid::regclass FROM x"],
+    "range_partition": ["CREATE TABLE x (card pci.pan) PARTITION BY RANGE (card)",
+                        f"CREATE TABLE x1 PARTITION OF x FOR VALUES FROM (MINVALUE) TO ('{VISA}')", "CREATE TABLE x2 PARTITION OF x DEFAULT",
+                        "INSERT INTO x SELECT card FROM {t}", "SELECT tableoid::regclass FROM x"],
+    "cluster_on_index": ["CREATE TABLE x AS SELECT id, card FROM {t} UNION ALL SELECT -gid, card FROM guess", "CREATE INDEX xi ON x (card)",
+                         "CLUSTER x USING xi", "SELECT ctid, id FROM x"],
+    "row_security": ["CREATE TABLE x (id int, card pci.pan)", "INSERT INTO x SELECT id, card FROM {t}",
+                     "ALTER TABLE x ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+                     f"CREATE POLICY pol ON x USING (card = {PAN})", "SELECT 1 / (row_security_active('x')::int) FROM x WHERE card = " + PAN],
+    # statements that write
+    "update_where": [f"UPDATE {{t}} SET amount = 1 WHERE card = {PAN}"],
+    "update_from": ["UPDATE {t} p SET amount = 1 FROM guess g WHERE g.card = p.card"],
+    "delete_using": ["DELETE FROM {t} p USING guess g WHERE g.card = p.card"],
+    "returning": [f"UPDATE {{t}} SET amount = amount RETURNING card = {PAN}"],
+    "merge": ["MERGE INTO {t} p USING guess g ON p.card = g.card WHEN MATCHED THEN UPDATE SET amount = 1"],
+    "merge_when": ["MERGE INTO {t} p USING guess g ON p.id = g.gid WHEN MATCHED AND p.card = g.card THEN UPDATE SET amount = 1"],
+    "upsert_where": ["INSERT INTO {t} AS p SELECT 1, card, 1 FROM guess WHERE gid = 2 ON CONFLICT (id) DO UPDATE SET amount = 1 WHERE p.card = EXCLUDED.card"],
+    "for_update": [f"SELECT id FROM {{t}} WHERE card = {PAN} FOR UPDATE"],
+    "copy_query": ["COPY (SELECT p.id FROM {t} p JOIN guess g ON p.card = g.card) TO STDOUT"],
+    # plans
+    "parallel": ["SET LOCAL parallel_setup_cost = 0", "SET LOCAL parallel_tuple_cost = 0", "SET LOCAL min_parallel_table_scan_size = 0",
+                 "SET LOCAL force_parallel_mode = on", f"SELECT count(*) FROM {{t}} WHERE card = {PAN}"],
+    "memoize": ["SET LOCAL enable_hashjoin = off", "SET LOCAL enable_mergejoin = off",
+                "SELECT g.gid FROM guess g, LATERAL (SELECT id FROM {t} p WHERE p.card = g.card) x"],
+    "satisfies_hash_partition": ["CREATE TABLE x (card pci.pan) PARTITION BY HASH (card)",
+                                 "SELECT satisfies_hash_partition('x'::regclass, 1048576, 0, card) FROM {t}"],
+}
+
+# Functions that no PUBLIC may call; a superuser meets the capability inside them.
+SUPPORT = {
+    "pan_cmp": f"SELECT pci.pan_cmp(card, {PAN}) FROM {{t}}",
+    "pan_cmp_text": f"SELECT pci.pan_cmp_text(card, {LITERAL}::text) FROM {{t}}",
+    "pan_hash": "SELECT pci.pan_hash(card) FROM {t}",
+    "pan_hash_extended": "SELECT pci.pan_hash_extended(card, 0) FROM {t}",
+    "text_hash_pan": f"SELECT pci.text_hash_pan({LITERAL}::text)",
+    "text_hash_pan_extended": f"SELECT pci.text_hash_pan_extended({LITERAL}::text, 0)",
+}
+
+REFUSAL = "permission denied to compare or look up card numbers"
+
+
+@pytest.fixture(scope="module")
+def arena(cluster):
+    for role in [*ATTACKERS, "full"]:
+        with cluster.connect(role) as conn:
+            conn.execute(f'SET search_path = "{role}"')
+            conn.execute("CREATE TABLE guess(gid int, card pci.pan)")
+            conn.execute(f"INSERT INTO guess VALUES (1, '{VISA}'), (2, '{VISA_2}')")
+            conn.execute("CREATE TABLE cards(id bigint PRIMARY KEY, card pci.pan, amount int)")
+            conn.execute("INSERT INTO cards SELECT id, card, amount FROM public.payments")
+            conn.execute("CREATE INDEX ON cards (card)")
+    cluster.execute("GRANT USAGE ON SCHEMA \"full\" TO PUBLIC; GRANT CREATE ON DATABASE postgres TO app, owner, \"full\"")
+    with cluster.connect("full") as conn:
+        conn.execute('CREATE VIEW "full".hits AS SELECT p.id FROM public.payments p JOIN "full".guess g ON p.card = g.card')
+        conn.execute('CREATE FUNCTION "full".hits_definer() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS '
+                     "'SELECT count(*) FROM public.payments p JOIN \"full\".guess g ON p.card = g.card'")
+        conn.execute('GRANT SELECT ON "full".hits TO PUBLIC')
+    return cluster
+
+
+def attack(cluster, role, statements, target):
+    """The error that stops the statements, or None; what the last one returned, and notices."""
+    notices = []
+    with cluster.connect(role, autocommit=False) as conn:
+        conn.add_notice_handler(lambda d: notices.append(d.message_primary))
+        rows = None
+        try:
+            conn.execute(f'SET LOCAL search_path = "{role}", public')
+            for statement in statements:
+                sql = statement.replace("{t}", target)
+                if sql.startswith("COPY"):
+                    with conn.cursor().copy(sql) as copy:
+                        rows = list(copy)
+                    continue
+                cursor = conn.execute(sql.encode(), prepare=False)
+                rows = cursor.fetchall() if cursor.description else None
+        except psycopg.Error as error:
+            return error, None, notices
+        finally:
+            conn.rollback()
+    return None, rows, notices
+
+
+def assert_refused(error, rows, notices, message=REFUSAL):
+    assert error is not None, f"was not refused: rows {rows}, notices {notices}"
+    assert (error.sqlstate, message in str(error)) == ("42501", True), f"{error.sqlstate}: {error}"
+    assert not {"hit", "miss"} & set(notices), notices
+
+
+@pytest.mark.parametrize("role", ATTACKERS)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack_is_refused(arena, name, role):
+    assert_refused(*attack(arena, role, ATTACKS[name], ATTACKERS[role]))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack_works_with_search(arena, name):
+    """The statements are sound: whoever may search runs them."""
+    error, rows, _ = attack(arena, "full", ATTACKS[name], "public.payments" if name != "merge" else '"full".cards')
+    if name in ("check_constraint", "partial_index", "domain_check", "range_bounds"):
+        # They tell by an error of their own, or not at all.
+        assert error is None or error.sqlstate in ("23514", "23505", "22000"), error
+    elif name == "alter_using":
+        assert error is None, error
+    elif name in ("generated_column", "expression_index", "merge_when"):
+        assert error is None, error
+    elif name == "view_of_another" or name == "security_definer":
+        assert error is None and rows == [(1,)], (error, rows)
+    else:
+        assert error is None, error
+
+
+@pytest.mark.parametrize("name", SUPPORT)
+def test_support_function_direct(arena, name):
+    assert_refused(*attack(arena, "app", [SUPPORT[name]], "payments"), message="permission denied for function")
+    assert_refused(*attack(arena, "postgres", [SUPPORT[name]], "payments"))
+
+
+@pytest.mark.parametrize("how", ["SET ROLE", "SET SESSION AUTHORIZATION"])
+def test_set_role_does_not_help(arena, how):
+    error, rows, notices = attack(arena, "postgres", [f'{how} "full"', "SELECT id FROM {t} WHERE card = " + PAN], "public.payments")
+    assert_refused(error, rows, notices)
+
+
+def test_prepared_then_set_role(arena):
+    with arena.connect("postgres") as conn:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="compare"):
+            conn.execute(f"PREPARE hit AS SELECT id FROM payments WHERE card = {PAN}")
+            conn.execute('SET ROLE "full"')
+            conn.execute("EXECUTE hit")
+
+
+@pytest.mark.parametrize("sql", [
+    "SELECT id FROM payments WHERE card = $1",
+    "SELECT p.id FROM payments p JOIN app.probe g ON p.card = g.card WHERE $1 <> ''",
+    "SELECT count(DISTINCT card) FROM payments WHERE $1 <> ''",
+    "SELECT id FROM payments WHERE ARRAY[card] = ARRAY[$1::pci.pan]",
+])
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+def test_prepared_statement_stops_at_revoke(arena, sql, mode):
+    arena.execute("DROP ROLE IF EXISTS temp_search")
+    arena.execute("CREATE ROLE temp_search LOGIN; GRANT SELECT ON payments TO temp_search;"
+                  "CREATE TABLE IF NOT EXISTS app.probe(card pci.pan); GRANT USAGE ON SCHEMA app TO temp_search;"
+                  "GRANT SELECT ON app.probe TO temp_search")
+    try:
+        for capability in ("search", "store"):
+            arena.execute(f"SELECT pci.grant_access('temp_search', 'default', '{capability}')", user="ann")
+        with arena.connect("temp_search") as conn:
+            conn.execute(f"SET plan_cache_mode = {mode}")
+            conn.execute(f"PREPARE s(text) AS {sql}")
+            for _ in range(7):
+                conn.execute(f"EXECUTE s('{VISA}')").fetchall()
+            arena.execute("SELECT pci.revoke_access('temp_search', 'default', 'search')", user="ann")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="compare or look up"):
+                conn.execute(f"EXECUTE s('{VISA}')").fetchall()
+    finally:
+        for capability in ("search", "store"):
+            with arena.connect("ann") as conn:
+                try:
+                    conn.execute(f"SELECT pci.revoke_access('temp_search', 'default', '{capability}')")
+                except psycopg.errors.InvalidParameterValue:
+                    pass
+        arena.execute("DROP OWNED BY temp_search; DROP ROLE temp_search")
+
+
+def test_bound_parameter_without_search(arena):
+    with arena.connect("app") as conn:
+        for prepare in (False, True):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="compare or look up"):
+                conn.execute("SELECT id FROM payments WHERE card = %s", (VISA,), prepare=prepare)
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="compare or look up"):
+                conn.execute("SELECT id FROM payments WHERE card = ANY(%s)", ([VISA],), prepare=prepare)
+
+
+@pytest.mark.parametrize("sql", [
+    "SELECT card FROM order_probe", "SELECT card FROM order_probe WHERE card IS NOT NULL",
+    "SELECT id FROM order_probe WHERE card IS NOT NULL",
+])
+def test_no_index_order(arena, sql):
+    """An index scan would return rows in the order of the hashes, between which guesses can be placed."""
+    with arena.connect("app", autocommit=False) as conn:
+        conn.execute("SET LOCAL search_path = app")
+        conn.execute("CREATE TABLE order_probe AS SELECT id, card FROM public.payments")
+        conn.execute(f"INSERT INTO order_probe SELECT -gid, card FROM guess; CREATE INDEX ON order_probe (card) INCLUDE (id)")
+        conn.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off")
+        plan = "\n".join(r[0] for r in conn.execute("EXPLAIN (COSTS off) " + sql))
+        assert "Index Only Scan" not in plan and "Index Scan" not in plan, plan
+        heap = [r[0] for r in conn.execute("SELECT ctid::text FROM order_probe ORDER BY ctid")]
+        assert [r[0] for r in conn.execute(sql.replace("SELECT card", "SELECT ctid::text").replace("SELECT id", "SELECT ctid::text"))] == heap
+        conn.rollback()
+
+
+@pytest.mark.parametrize("statistics", ["", "CREATE STATISTICS st (ndistinct, mcv, dependencies) ON card, k FROM x"])
+def test_statistics_do_not_tell(arena, statistics):
+    """After ANALYZE a guess that hits looks like one that misses: in pg_stats, pg_statistic_ext and estimates."""
+    seen = []
+    for guess in (VISA, VISA_2):
+        with arena.connect("app", autocommit=False) as conn:
+            conn.execute("SET LOCAL search_path = app")
+            conn.execute("CREATE TABLE x AS SELECT card, 1 AS k FROM public.payments WHERE id = 1")
+            conn.execute("INSERT INTO x SELECT card, 1 FROM x")
+            conn.execute(f"INSERT INTO x VALUES ('{guess}', 2), ('{guess}', 2)")
+            if statistics:
+                conn.execute(statistics)
+            conn.execute("ANALYZE x")
+            found = conn.execute("SELECT attname, n_distinct, most_common_freqs, correlation, array_length(histogram_bounds::text::text[], 1) "
+                                 "FROM pg_stats WHERE tablename = 'x' AND attname = 'card'").fetchall()
+            ext = conn.execute("SELECT n_distinct::text, dependencies::text, most_common_freqs FROM pg_stats_ext WHERE tablename = 'x'").fetchall()
+            seen.append((found, ext))
+            conn.rollback()
+    assert seen[0] == seen[1]
+
+
+SEALED = {
+    "setting": ["SET LOCAL pgpci.pan_output = sealed", f"SELECT {PAN}"],
+    "copy": ["COPY guess TO STDOUT"],
+    "copy_binary": ["COPY guess TO STDOUT (FORMAT binary)"],
+    "copy_query": ["COPY (SELECT card FROM guess) TO STDOUT"],
+    "dump_cursor": ["DECLARE _pg_dump_cursor CURSOR FOR SELECT card FROM guess", "FETCH ALL FROM _pg_dump_cursor"],
+    "setting_jsonb": ["SET LOCAL pgpci.pan_output = sealed", "SELECT to_jsonb(card) FROM guess"],
+    "setting_concat": ["SET LOCAL pgpci.pan_output = sealed", "SELECT concat(card) FROM guess"],
+    "setting_array": ["SET LOCAL pgpci.pan_output = sealed", "SELECT ARRAY[card] FROM guess"],
+    "setting_format": ["SET LOCAL pgpci.pan_output = sealed", "SELECT format('%s', card) FROM guess"],
+    "setting_plpgsql": ["SET LOCAL pgpci.pan_output = sealed",
+                        do("SELECT card INTO c FROM guess WHERE gid = 1; RAISE NOTICE 'hit %', c;")],
+}
+
+
+@pytest.mark.parametrize("role", ["app", "postgres"])
+@pytest.mark.parametrize("name", SEALED)
+def test_sealed_text_of_own_guesses(arena, name, role):
+    """The sealed form carries the equality hash: it needs export."""
+    assert_refused(*attack(arena, role, SEALED[name], "payments"), message="permission denied to export")
+
+
+def test_raw_bytes_by_a_cast(arena):
+    """A superuser's binary-coercible cast would print the stored bytes, equality hash included."""
+    error, rows, _ = attack(arena, "postgres", ["CREATE CAST (pci.pan AS bytea) WITHOUT FUNCTION", "SELECT card::bytea FROM {t}"], "payments")
+    assert error is not None and error.sqlstate == "42501", f"not refused: {rows}"
+
+
+# What remains open by nature is counted and limited.
+
+LIMIT = 5
+CONFLICTS = {
+    "unique": f"INSERT INTO payments VALUES (100, '{VISA}', 1)",
+    "do_nothing": f"INSERT INTO payments VALUES (100, '{VISA}', 1) ON CONFLICT (card) DO NOTHING",
+    "do_nothing_any": f"INSERT INTO payments VALUES (100, '{VISA}', 1) ON CONFLICT DO NOTHING",
+    "do_update": f"INSERT INTO payments VALUES (100, '{VISA}', 1) ON CONFLICT (card) DO UPDATE SET amount = 1 RETURNING id",
+    "update": f"UPDATE payments SET card = '{VISA}' WHERE id = 2",
+    "foreign_key": f"INSERT INTO app.child VALUES ('{VISA_3}')",
+    "caught_in_plpgsql": f"DO $$ BEGIN INSERT INTO payments VALUES (100, '{VISA}', 1); EXCEPTION WHEN unique_violation THEN NULL; END $$",
+    "foreign_key_caught": f"DO $$ BEGIN INSERT INTO app.child VALUES ('{VISA_3}'); EXCEPTION WHEN foreign_key_violation THEN NULL; END $$",
+    "many_rows_one_statement": f"INSERT INTO payments SELECT 100 + g, '{VISA}', 1 FROM generate_series(1, 3) g ON CONFLICT DO NOTHING",
+    "many_tries_one_statement": "DO $$ BEGIN FOR i IN 1..3 LOOP BEGIN INSERT INTO payments VALUES (100, '" + VISA
+                                + "', 1); EXCEPTION WHEN unique_violation THEN NULL; END; END LOOP; END $$",
+    "own_guesses": "INSERT INTO app.guess SELECT card FROM payments WHERE id = 1 ON CONFLICT (card) DO UPDATE SET hits = app.guess.hits + 1",
+    "exclusion": f"INSERT INTO app.excluded VALUES ('{VISA}')",
+    "add_foreign_key": "ALTER TABLE app.unrelated ADD FOREIGN KEY (card) REFERENCES payments (card)",
+    "create_unique_index": "CREATE UNIQUE INDEX ON app.twice (card)",
+}
+
+
+@pytest.fixture(scope="module")
+def limited(module_cluster):
+    one = module_cluster(f"pgpci.max_conflicts_per_hour = {LIMIT}")
+    with one.connect("app") as conn:
+        conn.execute("CREATE TABLE app.child (card pci.pan REFERENCES public.payments (card))")
+        conn.execute("CREATE TABLE app.guess (card pci.pan UNIQUE, hits int DEFAULT 0)")
+        conn.execute("CREATE TABLE app.excluded (card pci.pan, EXCLUDE USING hash (card WITH =))")
+        conn.execute("CREATE TABLE app.unrelated (card pci.pan)")
+        conn.execute("CREATE TABLE app.twice (card pci.pan)")
+        conn.execute(f"INSERT INTO app.guess VALUES ('{VISA}'); INSERT INTO app.excluded VALUES ('{VISA}');"
+                     f"INSERT INTO app.unrelated VALUES ('{VISA_3}'); INSERT INTO app.twice VALUES ('{VISA}'), ('{VISA}')")
+    return one
+
+
+@pytest.mark.parametrize("name", CONFLICTS)
+def test_conflicts_are_limited(limited, name):
+    """After `max_conflicts_per_hour` of them the role is stopped with 53400; a new role starts at zero."""
+    limited.execute("CREATE ROLE prober LOGIN IN ROLE app; GRANT ALL ON payments TO prober")
+    try:
+        limited.execute("SELECT pci.grant_access('prober', 'default', 'store')", user="ann")
+        states = []
+        with limited.connect("prober") as conn:
+            for _ in range(LIMIT + 2):
+                try:
+                    conn.execute(CONFLICTS[name])
+                    states.append(None)
+                except psycopg.Error as error:
+                    states.append(error.sqlstate)
+        assert states[-1] == "53400", states
+        assert states[0] in (None, "23505", "23503", "23P01"), states
+        assert limited.value("SELECT count(*) FROM payments") == len(PAYMENTS)
+    finally:
+        limited.execute("SELECT pci.revoke_access('prober', 'default', 'store')", user="ann")
+        limited.execute("DROP OWNED BY prober; DROP ROLE prober")
+
+
+def test_limit_is_recorded_and_spares_searchers(limited):
+    with limited.connect("full") as conn:
+        for _ in range(LIMIT + 2):
+            conn.execute(CONFLICTS["do_nothing"])
+    limited.execute("UPDATE payments SET amount = 1 WHERE id = 1")
+    assert "hourly limit of conflicts reached" in limited.log
+    # The server logs statements as it was told to; what pgpci writes of its own holds no digits.
+    assert not [line for line in limited.log.splitlines() if "pgpci" in line and VISA in line]
+
+
+# The other way round: what a store-only application does every day.
+
+ORDINARY = {
+    "insert": [f"INSERT INTO t VALUES (10, '{VISA_3}', 1)"],
+    "insert_spaces": ["INSERT INTO t VALUES (10, '4242 4242 4242 4242', 1)"],
+    "insert_returning": [f"INSERT INTO t VALUES (10, '{VISA_3}', 1) RETURNING id, card"],
+    "multi_row": [f"INSERT INTO t VALUES (10, '{VISA_3}', 1), (11, '{MASTERCARD_2}', 2)"],
+    "insert_select": ["CREATE TABLE x (id bigint, card pci.pan)", "INSERT INTO x SELECT id, card FROM t"],
+    "create_table_as": ["CREATE TABLE x AS SELECT * FROM t"],
+    "upsert_nothing": [f"INSERT INTO t VALUES (1, '{VISA}', 1) ON CONFLICT DO NOTHING"],
+    "upsert_update": [f"INSERT INTO t VALUES (10, '{VISA}', 1) ON CONFLICT (card) DO UPDATE SET amount = EXCLUDED.amount"],
+    "upsert_update_card": [f"INSERT INTO t VALUES (1, '{VISA_3}', 1) ON CONFLICT (id) DO UPDATE SET card = EXCLUDED.card"],
+    "update_other_column": ["UPDATE t SET amount = amount + 1 WHERE id = 1"],
+    "update_indexed_column": ["CREATE INDEX ON t (amount)", "UPDATE t SET amount = amount + 1"],
+    "update_card_by_id": [f"UPDATE t SET card = '{VISA_3}' WHERE id = 1"],
+    "delete_by_id": ["DELETE FROM t WHERE id = 4"],
+    "select_masks": ["SELECT * FROM t ORDER BY id LIMIT 3"],
+    "select_by_last4": ["SELECT id FROM t WHERE pci.last4(card) = '1111'"],
+    "group_by_brand": ["SELECT pci.brand(card), count(*) FROM t GROUP BY 1 ORDER BY 2"],
+    "count_cards": ["SELECT count(card), count(*) FROM t"],
+    "union_all": ["SELECT card FROM t UNION ALL SELECT card FROM t"],
+    "json": ["SELECT to_jsonb(t), json_agg(card) OVER (), row_to_json(t) FROM t"],
+    "array_agg": ["SELECT array_agg(card) FROM t"],
+    "mask_compare": ["SELECT id FROM t WHERE card::text = '411111******1111'"],
+    "is_null": ["SELECT id FROM t WHERE card IS NULL"],
+    "coalesce": [f"SELECT coalesce(card, '{VISA}') FROM t"],
+    "case_on_id": ["SELECT CASE WHEN id = 1 THEN card END FROM t"],
+    "fk_insert": ["CREATE TABLE c (id int, card pci.pan REFERENCES t (card))", f"INSERT INTO c VALUES (1, '{VISA}')"],
+    "fk_cascade_update": ["CREATE TABLE c (id int, card pci.pan REFERENCES t (card) ON UPDATE CASCADE ON DELETE CASCADE)",
+                          f"INSERT INTO c VALUES (1, '{VISA}')", f"UPDATE t SET card = '{VISA_3}' WHERE id = 1"],
+    "fk_cascade_delete": ["CREATE TABLE c (id int, card pci.pan REFERENCES t (card) ON DELETE CASCADE)",
+                          f"INSERT INTO c VALUES (1, '{VISA}')", "DELETE FROM t WHERE id = 1"],
+    "fk_set_null": ["CREATE TABLE c (id int, card pci.pan REFERENCES t (card) ON DELETE SET NULL)",
+                    f"INSERT INTO c VALUES (1, '{VISA}')", "DELETE FROM t WHERE id = 1"],
+    "fk_deferred": ["CREATE TABLE c (id int, card pci.pan REFERENCES t (card) DEFERRABLE INITIALLY DEFERRED)",
+                    f"INSERT INTO c VALUES (1, '{VISA}')", "SET CONSTRAINTS ALL IMMEDIATE"],
+    "fk_parent_update_other": ["CREATE TABLE c (id int, card pci.pan REFERENCES t (card))", f"INSERT INTO c VALUES (1, '{VISA}')",
+                               "UPDATE t SET amount = 5"],
+    "fk_add_validated": ["CREATE TABLE c AS SELECT id, card FROM t", "ALTER TABLE c ADD FOREIGN KEY (card) REFERENCES t (card)"],
+    "fk_on_id": ["CREATE TABLE c (id bigint REFERENCES t (id) ON DELETE CASCADE)", "INSERT INTO c VALUES (1)", "DELETE FROM t WHERE id = 1"],
+    "create_index": ["CREATE INDEX ON t (card)"],
+    "create_hash_index": ["CREATE INDEX ON t USING hash (card)"],
+    "create_unique_index": ["CREATE UNIQUE INDEX ON t (card, amount)"],
+    "reindex": ["REINDEX TABLE t"],
+    "primary_key": ["CREATE TABLE x (card pci.pan PRIMARY KEY)", f"INSERT INTO x VALUES ('{VISA}')", f"INSERT INTO x VALUES ('{VISA_3}')"],
+    "analyze": ["ANALYZE t"],
+    "analyze_arrays": ["CREATE TABLE x AS SELECT ARRAY[card] AS cards, ROW(card) AS r FROM t" .replace(", ROW(card) AS r", ""), "ANALYZE x"],
+    "hash_partitions": ["CREATE TABLE x (id int, card pci.pan) PARTITION BY HASH (card)",
+                        "CREATE TABLE x0 PARTITION OF x FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+                        "CREATE TABLE x1 PARTITION OF x FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
+                        f"INSERT INTO x VALUES (1, '{VISA}'), (2, '{VISA_2}'), (3, '{VISA_3}'), (4, '{AMEX}')", "SELECT card FROM x WHERE id = 2"],
+    "trigger_function": ["CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.amount := 7; RETURN NEW; END'",
+                         "CREATE TRIGGER tr BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f()",
+                         f"INSERT INTO t VALUES (10, '{VISA_3}', 1)"],
+    "merge_on_id": [f"MERGE INTO t USING (VALUES (1::bigint, 9)) v(id, amount) ON t.id = v.id WHEN MATCHED THEN UPDATE SET amount = v.amount"],
+    "prepared_insert": ["PREPARE i(bigint, text) AS INSERT INTO t VALUES ($1, $2, 1)", f"EXECUTE i(10, '{VISA_3}')", f"EXECUTE i(11, '{MASTERCARD_2}')"],
+    "plpgsql_insert": [f"DO $$ DECLARE c pci.pan := '{VISA_3}'; BEGIN INSERT INTO t VALUES (10, c, 1); IF c IS NOT NULL THEN NULL; END IF; END $$"],
+    "explain_insert": [f"EXPLAIN INSERT INTO t VALUES (10, '{VISA_3}', 1)"],
+    "view_of_masks": ["CREATE VIEW v AS SELECT id, card FROM t", "SELECT * FROM v ORDER BY id"],
+    "alter_add_column": ["ALTER TABLE t ADD COLUMN note text DEFAULT 'x'", "SELECT * FROM t"],
+    "copy_table_rewrite": ["ALTER TABLE t ALTER amount TYPE bigint"],
+    "sequence_of_savepoints": ["SAVEPOINT a", f"INSERT INTO t VALUES (10, '{VISA_3}', 1)", "ROLLBACK TO a", f"INSERT INTO t VALUES (10, '{VISA_3}', 1)"],
+}
+
+
+@pytest.mark.parametrize("role", ["app", "postgres"])
+@pytest.mark.parametrize("name", ORDINARY)
+def test_ordinary_statement_of_store_only(arena, name, role):
+    prepare = ["CREATE TABLE t (id bigint PRIMARY KEY, card pci.pan UNIQUE, amount int)",
+               f"INSERT INTO t VALUES (1, '{VISA}', 1), (2, '{MASTERCARD}', 1), (3, '{AMEX}', 1), (4, '{DISCOVER}', 1)"]
+    error, _, _ = attack(arena, role, prepare + ORDINARY[name], "payments")
+    assert error is None, f"{error.sqlstate}: {error}"
+
+
+def test_vacuum_and_concurrent_index(arena):
+    with arena.connect("app") as conn:
+        conn.execute("SET search_path = app")
+        conn.execute("CREATE TABLE vac (id int, card pci.pan UNIQUE)")
+        conn.execute(f"INSERT INTO vac VALUES (1, '{VISA}'), (2, '{VISA_2}')")
+        conn.execute("DELETE FROM vac WHERE id = 2")
+        conn.execute("VACUUM (ANALYZE) vac")
+        conn.execute("CREATE INDEX CONCURRENTLY ON vac (card)")
+        conn.execute("REINDEX TABLE CONCURRENTLY vac")
+        conn.execute("VACUUM FULL vac")
+        assert conn.execute("SELECT id, card FROM vac").fetchall() == [(1, "411111******1111")]
+        conn.execute("DROP TABLE vac")
+
+
+def test_copy_in_of_store_only(arena):
+    with arena.connect("app", autocommit=False) as conn:
+        with conn.cursor().copy("COPY payments FROM STDIN") as copy:
+            copy.write(f"50\t{VISA_3}\t1\n51\t{MASTERCARD_2}\t1\n")
+        assert conn.execute("SELECT count(*) FROM payments WHERE id IN (50, 51)").fetchone() == (2,)
+        conn.rollback()
+
+
+# A value made only to be compared with holds no digits: nobody keeps one.
+
+COMPARAND = f"'{VISA}'::pci.pan"
+KEPT = {
+    "insert_values": [f"INSERT INTO x (card) VALUES ('{VISA}')"],
+    "insert_select": [f"INSERT INTO x (card) SELECT {COMPARAND}"],
+    "insert_from_text": [f"INSERT INTO x (card) SELECT v::pci.pan FROM (VALUES ('{VISA}')) w(v)"],
+    "update": [f"UPDATE public.payments SET card = {COMPARAND} WHERE id = 1"],
+    "create_table_as": [f"CREATE TABLE y AS SELECT {COMPARAND} AS card"],
+    "select_into": [f"SELECT {COMPARAND} AS card INTO y"],
+    "materialized_view": [f"CREATE MATERIALIZED VIEW y AS SELECT {COMPARAND} AS card"],
+    "array_column": [f"INSERT INTO x (cards) VALUES (ARRAY[{COMPARAND}])"],
+    "array_literal": [f"INSERT INTO x (cards) VALUES ('{{{{{VISA}}}}}')"],
+    "composite_column": [f"INSERT INTO x (pair) VALUES (ROW({COMPARAND}, 1))"],
+    "domain_column": [f"INSERT INTO x (dom) VALUES ('{VISA}')"],
+    "temporary_table": ["CREATE TEMPORARY TABLE y (card pci.pan)", f"INSERT INTO y VALUES ('{VISA}')"],
+    "merge_insert": [f"MERGE INTO x USING (SELECT {COMPARAND} AS card) s ON false WHEN NOT MATCHED THEN INSERT (card) VALUES (s.card)"],
+    "upsert": [f"INSERT INTO public.payments VALUES (1, {COMPARAND}, 1) ON CONFLICT (id) DO UPDATE SET card = EXCLUDED.card"],
+    "writable_cte": [f"WITH w AS (INSERT INTO x (card) VALUES ('{VISA}') RETURNING 1) SELECT * FROM w"],
+    "default_expression": [f"CREATE TABLE y (id int, card pci.pan DEFAULT '{VISA}')", "INSERT INTO y (id) VALUES (1)"],
+    "add_column_default": [f"ALTER TABLE x ADD COLUMN more pci.pan DEFAULT '{VISA}'", "SELECT 1 / count(more) FROM x"],
+    "alter_using": [f"CREATE TABLE y AS SELECT 1 AS card", f"ALTER TABLE y ALTER card TYPE pci.pan USING {COMPARAND}"],
+    "plpgsql_variable": [f"DO $$ DECLARE c pci.pan := '{VISA}'; BEGIN INSERT INTO x (card) VALUES (c); END $$"],
+    "function_result": [f"CREATE FUNCTION f() RETURNS pci.pan LANGUAGE sql AS $$ SELECT {COMPARAND} $$", "INSERT INTO x (card) SELECT f()"],
+    "plpgsql_result": [f"CREATE FUNCTION f() RETURNS pci.pan LANGUAGE plpgsql AS $$ BEGIN RETURN '{VISA}'; END $$", "INSERT INTO x (card) SELECT f()"],
+    "record_result": [f"CREATE FUNCTION f(OUT card pci.pan, OUT n int) LANGUAGE plpgsql AS $$ BEGIN card := '{VISA}'; n := 1; END $$",
+                      "INSERT INTO x (card) SELECT card FROM f()"],
+    "trigger_assigns": [f"CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.card := '{VISA}'; RETURN NEW; END $$",
+                        "CREATE TRIGGER tr BEFORE INSERT ON x FOR EACH ROW EXECUTE FUNCTION f()", "INSERT INTO x (note) VALUES ('a')"],
+    "json_populate": [f"INSERT INTO x SELECT * FROM jsonb_populate_record(NULL::x, '{{\"card\": \"{VISA}\"}}')"],
+    "prepared": ["PREPARE p(pci.pan) AS INSERT INTO x (card) VALUES ($1)", f"EXECUTE p('{VISA}')"],
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_comparand_is_never_kept(arena, name):
+    prepare = ["CREATE TYPE pair AS (card pci.pan, n int)", "CREATE DOMAIN dom AS pci.pan",
+               "CREATE TABLE x (card pci.pan, cards pci.pan[], pair pair, dom dom, note text)",
+               "INSERT INTO x (card) SELECT card FROM public.payments"]
+    arena.execute("GRANT CREATE, TEMPORARY ON DATABASE postgres TO look")
+    error, rows, _ = attack(arena, "look", prepare + KEPT[name], "payments")
+    assert error is not None, f"was kept: {rows}"
+    assert (error.sqlstate, "permission denied to store" in str(error)) == ("42501", True), f"{error.sqlstate}: {error}"
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_comparand_is_never_kept_by_copy(arena, binary):
+    arena.execute("CREATE TABLE IF NOT EXISTS look.copied (card pci.pan); ALTER TABLE look.copied OWNER TO look")
+    with arena.connect("look") as conn:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="store"):
+            with conn.cursor().copy("COPY look.copied FROM STDIN" + (" (FORMAT binary)" if binary else "")) as copy:
+                if binary:
+                    copy.set_types(["text"])
+                copy.write_row([VISA])
+        assert conn.execute("SELECT count(*) FROM look.copied").fetchone() == (0,)
+
+
+def test_look_up_finds_and_moves_stored_values(arena):
+    """Search without store: compares with digits, and copies what is stored already."""
+    with arena.connect("look", autocommit=False) as conn:
+        assert conn.execute("SELECT id FROM payments WHERE card = %s", (VISA,)).fetchall() == [(1,)]
+        assert conn.execute("SELECT id FROM payments WHERE card = ANY(%s) ORDER BY id", ([VISA, MASTERCARD],)).fetchall() == [(1,), (2,)]
+        assert conn.execute(f"SELECT id FROM payments WHERE card IN ('{VISA}', '{AMEX}') ORDER BY id").fetchall() == [(1,), (3,)]
+        conn.execute("CREATE TABLE look.kept AS SELECT id, card FROM payments")
+        assert conn.execute("SELECT count(*) FROM look.kept k JOIN payments p ON k.card = p.card").fetchone() == (4,)
+        conn.rollback()
+
+
+def test_nothing_was_changed_and_no_digits_were_logged(arena):
+    assert arena.reveals() == CLEAR
+    assert VISA not in "\n".join(line for line in arena.log.splitlines() if "STATEMENT:" not in line and "pgpci" in line)
