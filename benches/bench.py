@@ -13,7 +13,6 @@ import chart
 DIR, PORT = Path(sys.argv[1]), int(sys.argv[2])
 ROWS = int(os.environ.get("BENCH_ROWS", 1_000_000))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", 3))
-SECONDS = int(os.environ.get("BENCH_SECONDS", 5))
 RESULTS = Path(__file__).parent.parent / "bench-results"
 # For pgcrypto the key is in the statement; that is how it is used.
 KEY = "'\\x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f'::bytea"
@@ -199,8 +198,8 @@ def pgp():
     line("pgp_sym_decrypt", text / sample * 1e6, "us/value", note=f"sample of {sample}")
 
 
-def pgbench(script, mode="prepared", role="reader", database="postgres", where="with", port=PORT, clients=4, builtin=(), seconds_each=SECONDS):
-    command = ["pgbench", "-n", "-M", mode, "-c", clients, "-j", 2, "-T", seconds_each, "-h", DIR / where, "-p", port, "-U", role]
+def pgbench(script, mode="prepared", role="reader", database="postgres", where="with", port=PORT, clients=4, builtin=(), slice_seconds=2):
+    command = ["pgbench", "-n", "-M", mode, "-c", clients, "-j", 2, "-T", slice_seconds, "-h", DIR / where, "-p", port, "-U", role]
     command += builtin or ["-f", script]
     run = subprocess.run([str(c) for c in [*command, database]], capture_output=True, text=True)
     rate = re.search(r"tps = ([\d.]+) \(without", run.stdout)
@@ -226,7 +225,8 @@ def lookups():
     found = psql("".join(f"SELECT 1 FROM x_pan WHERE card = '{card}' LIMIT 1;" for card in some), "reader").count("1")
     if found != len(some):
         sys.exit(f"bench: look-ups find {found} of {len(some)} numbers")
-    rounds(measures)
+    # Short slices in turn: whatever else the machine does then falls on all alike.
+    rounds(measures, 3 * ROUNDS)
     print("prepared look-ups by card number, 4 clients; a second:",
           ", ".join(f"{n.removeprefix('lookup ')} {raw[n]:.0f}" for n in queries))
     at_least("look-up, rate of pan / text, card = $1", raw["lookup pan"] / raw["lookup text"], "x", 0.9, "pgbench -M prepared -c 4")
@@ -243,9 +243,9 @@ def bystanders():
         init = ["pgbench", "-i", "-q", "-s", "2", "-h", DIR / where, "-p", port, "-U", "postgres", database]
         subprocess.run([str(c) for c in init], check=True, capture_output=True)
         measures[name] = (lambda: None, lambda d=database, w=where, p=port: pgbench(
-            None, "simple", "postgres", d, w, p, 2, ["-S"], max(1, SECONDS // 2)))
-    # The difference looked for is smaller than the noise of one round.
-    rounds(measures, 3 * ROUNDS)
+            None, "simple", "postgres", d, w, p, 2, ["-S"], 1))
+    # The difference looked for is smaller than the noise of a slice.
+    rounds(measures, 5 * ROUNDS)
     ratio = lambda other: raw["bystander with extension"] / raw[other]
     at_least("statements without a pan, rate with / without extension", ratio("bystander without extension"), "x", 0.97, "pgbench -S")
     at_least("statements without a pan, rate with / without library", ratio("bystander without library"), "x", 0.97, "pgbench -S")
@@ -257,6 +257,8 @@ def main():
     version = psql("SHOW server_version").split()[0]
     print(f"PostgreSQL {version}, {os.cpu_count()} processors, {ROWS} rows, medians of {ROUNDS} rounds in turn; fsync off, so that the\n"
           "disk does not hide what the processor does.\n")
+    if (load := os.getloadavg()[0]) > 1.5:
+        print(f"WARNING: other work runs on this machine (load {load:.1f}); ratios of rates are not reliable.\n")
     copy()
     size = int(psql("SELECT max(pg_column_size(card)) FROM t_pan"))
     at_most("a sealed value of 16 digits", size, "bytes", 84)

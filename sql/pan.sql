@@ -32,6 +32,11 @@ CREATE FUNCTION pan_typmod_out(integer) RETURNS cstring
 COMMENT ON FUNCTION pan_typmod_out(integer) IS
     'the vault of a column, by number';
 
+CREATE FUNCTION pan_typanalyze(internal) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pan_typanalyze';
+COMMENT ON FUNCTION pan_typanalyze(internal) IS
+    'statistics that do not tell which card numbers are equal';
+
 CREATE TYPE pan (
     INPUT = pan_in,
     OUTPUT = pan_out,
@@ -39,6 +44,7 @@ CREATE TYPE pan (
     SEND = pan_send,
     TYPMOD_IN = pan_typmod_in,
     TYPMOD_OUT = pan_typmod_out,
+    ANALYZE = pan_typanalyze,
     INTERNALLENGTH = VARIABLE,
     STORAGE = external
 );

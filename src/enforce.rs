@@ -5,11 +5,11 @@ use std::cell::{Cell, RefCell};
 use pgrx::pg_sys;
 
 use crate::access::search::{self, ForeignKeyCheck};
-use crate::access::{conflicts, roles, storing, tables};
+use crate::access::{conflicts, ddl, roles, storing, tables};
 use crate::error::Result;
 use crate::pan::output;
 use crate::pg::statement::{self, Utility};
-use crate::pg::{catalog, query, relation, session, walk, walk_plan};
+use crate::pg::{catalog, ddl as pg_ddl, query, relation, session, walk, walk_plan};
 
 /// Before a query is planned: planning runs functions and shows estimates, so it is too late after.
 /// True if it compares card numbers. PostgreSQL's own foreign-key queries are judged when they start.
@@ -17,6 +17,7 @@ pub fn before_planning(query: *mut pg_sys::Query) -> bool {
     if is_foreign() {
         return false;
     }
+    ddl::keep_trees_out_of_logs();
     if statement::may_be_foreign_key() || output::is_storing() {
         return walk::query_compares(query);
     }
@@ -43,9 +44,15 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
         return;
     }
     let plan = query::plan(desc);
-    if statement::is_foreign_key(flags) {
-        let reads = query::operation(desc) == pg_sys::CmdType::CMD_SELECT;
-        return search::foreign_key(if reads { ForeignKeyCheck::Read } else { ForeignKeyCheck::Write });
+    let kind = match (statement::is_foreign_key(flags), query::operation(desc)) {
+        (false, _) => ForeignKeyCheck::None,
+        (true, pg_sys::CmdType::CMD_SELECT) => ForeignKeyCheck::Read,
+        (true, _) => ForeignKeyCheck::Write,
+    };
+    search::query_starts(desc as usize, kind);
+    learn_export();
+    if kind != ForeignKeyCheck::None {
+        return;
     }
     if walk_plan::is_marked(plan) {
         or_raise(search::require());
@@ -56,11 +63,8 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
 
 /// A plan ends.
 pub fn end(desc: *mut pg_sys::QueryDesc) {
-    if statement::is_foreign_key(query::flags(desc)) {
-        search::foreign_key(ForeignKeyCheck::None);
-    } else {
-        conflicts::end(desc);
-    }
+    search::query_ends(desc as usize);
+    conflicts::end(desc);
 }
 
 /// A utility statement begins; what is returned goes to `utility_ends` if it succeeds.
@@ -75,10 +79,13 @@ pub fn utility_begins(node: *mut pg_sys::Node) -> u8 {
     for relation in statement::relations_changed(node) {
         or_raise(tables::check_write(relation));
     }
+    or_raise(ddl::check_statement(node));
+    pg_ddl::set_dropping_extension(pg_ddl::drops_extension(node));
     let kind = statement::classify(node, output::DUMP_CURSOR);
     match kind {
         Utility::Exports => output::exporting(true),
         Utility::Stores => output::storing(true),
+        Utility::Dumps => output::dumping(true),
         Utility::Analyzes => walk::analyzing(true),
         Utility::Other => {}
     }
@@ -86,7 +93,11 @@ pub fn utility_begins(node: *mut pg_sys::Node) -> u8 {
 }
 
 /// A utility statement has succeeded.
-pub fn utility_ends(kind: u8) {
+pub fn utility_ends(kind: u8, node: *mut pg_sys::Node) {
+    if !is_foreign() {
+        or_raise(ddl::check_partition_key(node));
+    }
+    pg_ddl::set_dropping_extension(false);
     match kind {
         k if k == Utility::Exports as u8 => output::exporting(false),
         k if k == Utility::Stores as u8 => {
@@ -95,6 +106,20 @@ pub fn utility_ends(kind: u8) {
         }
         k if k == Utility::Analyzes as u8 => walk::analyzing(false),
         _ => {}
+    }
+}
+
+/// An object was altered or emptied, or is dropped.
+pub fn object_changes(class: pg_sys::Oid, object: pg_sys::Oid, drops: bool) {
+    if !is_foreign() && session::can_read_catalog() {
+        or_raise(ddl::object_changes(class, object, drops));
+    }
+}
+
+/// After a query was parsed: what would print it is off before it does.
+pub fn parsed() {
+    if !is_foreign() {
+        ddl::keep_trees_out_of_logs();
     }
 }
 
@@ -117,22 +142,35 @@ pub fn relation_info(info: *mut pg_sys::RelOptInfo) {
     }
 }
 
+/// How deep statements are nested that change what output and checks do.
+#[derive(Clone, Copy)]
+struct Depth {
+    output: (u32, u32),
+    analyzing: u32,
+}
+
 thread_local! {
-    static SUBTRANSACTIONS: RefCell<Vec<(pg_sys::SubTransactionId, (u32, u32))>> = const { RefCell::new(Vec::new()) };
+    static SUBTRANSACTIONS: RefCell<Vec<(pg_sys::SubTransactionId, Depth)>> = const { RefCell::new(Vec::new()) };
     static FOREIGN: Cell<(u64, bool)> = const { Cell::new((0, false)) };
 }
 
 /// A transaction ends.
 pub fn transaction(event: pg_sys::XactEvent::Type) {
     use pg_sys::XactEvent as E;
-    if matches!(event, E::XACT_EVENT_COMMIT | E::XACT_EVENT_ABORT | E::XACT_EVENT_PREPARE) {
-        conflicts::transaction_ends(event == E::XACT_EVENT_ABORT);
-        output::set_depth((0, 0));
-        search::foreign_key(ForeignKeyCheck::None);
-        walk::analyzing(false);
-        tables::reset();
+    let aborts = event == E::XACT_EVENT_ABORT;
+    if aborts || matches!(event, E::XACT_EVENT_COMMIT | E::XACT_EVENT_PREPARE) {
+        conflicts::transaction_ends(aborts);
+        search::queries_fail();
+        output::dumping(false);
         SUBTRANSACTIONS.with_borrow_mut(Vec::clear);
         crate::audit::flush_reveals();
+    }
+    // A utility statement may commit while it runs (VACUUM): only a failure cuts it off.
+    if aborts {
+        output::set_depth((0, 0));
+        walk::set_analyzing_depth(0);
+        pg_ddl::set_dropping_extension(false);
+        tables::reset();
     }
     // A walsender decodes later, when nothing can be read: it learns now what its user may do.
     if event == E::XACT_EVENT_PRE_COMMIT && session::is_walsender() && session::can_read_catalog() {
@@ -144,12 +182,16 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
 pub fn subtransaction(event: pg_sys::SubXactEvent::Type, id: pg_sys::SubTransactionId) {
     use pg_sys::SubXactEvent as E;
     match event {
-        E::SUBXACT_EVENT_START_SUB => SUBTRANSACTIONS.with_borrow_mut(|s| s.push((id, output::depth()))),
+        E::SUBXACT_EVENT_START_SUB => {
+            let depth = Depth { output: output::depth(), analyzing: walk::analyzing_depth() };
+            SUBTRANSACTIONS.with_borrow_mut(|s| s.push((id, depth)));
+        }
         E::SUBXACT_EVENT_ABORT_SUB => {
             conflicts::subtransaction_aborts();
-            search::foreign_key(ForeignKeyCheck::None);
+            search::queries_fail();
             if let Some(depth) = leave(id) {
-                output::set_depth(depth);
+                output::set_depth(depth.output);
+                walk::set_analyzing_depth(depth.analyzing);
             }
         }
         E::SUBXACT_EVENT_COMMIT_SUB => {
@@ -159,13 +201,23 @@ pub fn subtransaction(event: pg_sys::SubXactEvent::Type, id: pg_sys::SubTransact
     }
 }
 
-fn leave(id: pg_sys::SubTransactionId) -> Option<(u32, u32)> {
+fn leave(id: pg_sys::SubTransactionId) -> Option<Depth> {
     SUBTRANSACTIONS.with_borrow_mut(|s| {
         let at = s.iter().rposition(|(i, _)| *i == id)?;
         let depth = s[at].1;
         s.truncate(at);
         Some(depth)
     })
+}
+
+/// What a slot function decodes is printed when nothing can be read any more: the session learns before, once
+/// after each change, whether its user may export.
+fn learn_export() {
+    thread_local! { static LEARNT: Cell<u64> = const { Cell::new(0) } }
+    let generation = catalog::generation();
+    if LEARNT.replace(generation) != generation {
+        let _ = search::may_export();
+    }
 }
 
 /// Whether pgpci is not in this database: nothing to enforce, and every statement pays only this look.

@@ -51,6 +51,8 @@ impl Error {
 
     /// Raises it: control does not come back.
     pub fn raise(self) -> ! {
+        // COPY, Bind and procedural languages would add the values and statements they were working on.
+        crate::pg::report::hide_input_in_context();
         self.into_report().report(PgLogLevel::ERROR);
         unreachable!("ERROR does not return")
     }

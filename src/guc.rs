@@ -8,8 +8,10 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
 pub enum PanOutput {
     /// The mask: `411111******1111`.
+    #[name = c"mask"]
     Mask,
     /// The sealed form, for whoever holds `export`.
+    #[name = c"sealed"]
     Sealed,
 }
 

@@ -37,6 +37,8 @@ static mut NEXT_START: pg_sys::ExecutorStart_hook_type = None;
 static mut NEXT_END: pg_sys::ExecutorEnd_hook_type = None;
 static mut NEXT_UTILITY: pg_sys::ProcessUtility_hook_type = None;
 static mut NEXT_PERMS: pg_sys::ExecutorCheckPerms_hook_type = None;
+static mut NEXT_OBJECT: pg_sys::object_access_hook_type = None;
+static mut NEXT_PARSE: pg_sys::post_parse_analyze_hook_type = None;
 static mut NEXT_INFO: pg_sys::get_relation_info_hook_type = None;
 
 /// Installs all hooks; called once, while the library is preloaded.
@@ -53,6 +55,10 @@ pub fn install() {
         pg_sys::ProcessUtility_hook = Some(utility);
         NEXT_PERMS = pg_sys::ExecutorCheckPerms_hook;
         pg_sys::ExecutorCheckPerms_hook = Some(check_perms);
+        NEXT_OBJECT = pg_sys::object_access_hook;
+        pg_sys::object_access_hook = Some(object_access);
+        NEXT_PARSE = pg_sys::post_parse_analyze_hook;
+        pg_sys::post_parse_analyze_hook = Some(post_parse);
         NEXT_INFO = pg_sys::get_relation_info_hook;
         pg_sys::get_relation_info_hook = Some(relation_info);
         pg_sys::RegisterXactCallback(Some(transaction), std::ptr::null_mut());
@@ -153,7 +159,7 @@ unsafe extern "C-unwind" fn utility(
                 completion,
             ),
         }
-        utility_done(kind);
+        utility_done(kind, statement);
     }
 }
 
@@ -164,8 +170,71 @@ unsafe extern "C-unwind" fn utility_own(statement: *mut pg_sys::PlannedStmt) -> 
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn utility_done(kind: u8) {
-    enforce::utility_ends(kind)
+unsafe extern "C-unwind" fn utility_done(kind: u8, statement: *mut pg_sys::PlannedStmt) {
+    // SAFETY: a utility statement.
+    unsafe { enforce::utility_ends(kind, (*statement).utilityStmt) }
+}
+
+unsafe extern "C-unwind" fn object_access(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    column: c_int,
+    arg: *mut core::ffi::c_void,
+) {
+    // SAFETY: plain old frame: only Copy values live across the calls.
+    unsafe {
+        // Every function of every statement comes by here: those cost one comparison.
+        if access != pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE {
+            object_own(access, class, object, arg);
+        }
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
+        if let Some(next) = NEXT_OBJECT {
+            next(access, class, object, column, arg);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn object_own(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    arg: *mut core::ffi::c_void,
+) {
+    use pg_sys::ObjectAccessType as T;
+    match access {
+        // SAFETY: PostgreSQL passes this structure with this kind of access, or null.
+        T::OAT_POST_ALTER if unsafe { is_internal(arg) } => {}
+        T::OAT_POST_ALTER | T::OAT_TRUNCATE => enforce::object_changes(class, object, false),
+        T::OAT_DROP => enforce::object_changes(class, object, true),
+        _ => {}
+    }
+}
+
+unsafe fn is_internal(arg: *mut core::ffi::c_void) -> bool {
+    // SAFETY: by the caller.
+    unsafe { arg.cast::<pg_sys::ObjectAccessPostAlter>().as_ref().is_some_and(|alter| alter.is_internal) }
+}
+
+unsafe extern "C-unwind" fn post_parse(
+    state: *mut pg_sys::ParseState,
+    query: *mut pg_sys::Query,
+    jumble: *mut pg_sys::JumbleState,
+) {
+    // SAFETY: plain old frame: only Copy values live across the calls.
+    unsafe {
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
+        if let Some(next) = NEXT_PARSE {
+            next(state, query, jumble);
+        }
+        parsed_own();
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn parsed_own() {
+    enforce::parsed()
 }
 
 #[cfg(feature = "pg15")]

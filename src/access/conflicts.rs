@@ -2,7 +2,7 @@
 //! key, whether a card number is there. Those are counted a role and hour, limited, and recorded; a failed
 //! write on a table with such a constraint counts, whatever made it fail.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -17,6 +17,8 @@ use crate::pg::{query, relation, session};
 const COPY: usize = 0;
 
 thread_local! {
+    // Comparisons that an index found equal while a write that may conflict runs.
+    static EQUAL: Cell<u64> = const { Cell::new(0) };
     // Writes that have begun and not ended well, by the address of their query.
     static PENDING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
@@ -25,6 +27,7 @@ thread_local! {
 pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<()> {
     if query::targets(desc).into_iter().any(relation::has_pan_constraint) && is_limited()? {
         query::count_conflicts(desc);
+        EQUAL.set(0);
         PENDING.with_borrow_mut(|p| p.push(desc as usize));
     }
     Ok(())
@@ -34,8 +37,25 @@ pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<()> {
 pub fn end(desc: *mut pg_sys::QueryDesc) {
     let ours = PENDING.with_borrow_mut(|p| p.iter().rposition(|d| *d == desc as usize).map(|i| p.remove(i)));
     if ours.is_some() {
-        count(query::conflicts(desc));
+        // Below another node (a CTE) the executor keeps no count: each pair of equal comparisons is one.
+        count(query::conflicts(desc).unwrap_or_else(|| EQUAL.get() / 2));
     }
+}
+
+/// An index found two card numbers equal. One statement must not try what an hour may not: it stops where it has
+/// met more than the limit. A conflict takes a few comparisons; rows that only move (UPDATE) are not asked.
+#[inline]
+pub fn found_equal() -> Result<()> {
+    if PENDING.with_borrow(Vec::is_empty) {
+        return Ok(());
+    }
+    EQUAL.set(EQUAL.get() + 1);
+    let limit = guc::MAX_CONFLICTS_PER_HOUR.get() as u64;
+    if limit > 0 && EQUAL.get() > limit.saturating_mul(8) {
+        counters::add(session::user(), Kind::Conflicts, limit);
+        return Err(too_many());
+    }
+    Ok(())
 }
 
 /// COPY FROM begins to write to a relation.
@@ -75,13 +95,17 @@ fn is_limited() -> Result<bool> {
     let limit = guc::MAX_CONFLICTS_PER_HOUR.get() as u64;
     if limit > 0 && counters::add(session::user(), Kind::Conflicts, 0) >= limit {
         audit::record(Class::Denied, "write on a unique card number: hourly limit of conflicts reached");
-        return Err(Error::new(
-            PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-            "too many writes of this role failed or conflicted on unique card numbers within the hour",
-        )
-        .hint("An officer looks into it; the limit is pgpci.max_conflicts_per_hour."));
+        return Err(too_many());
     }
     Ok(true)
+}
+
+fn too_many() -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+        "too many writes of this role failed or conflicted on unique card numbers within the hour",
+    )
+    .hint("An officer looks into it; the limit is pgpci.max_conflicts_per_hour.")
 }
 
 fn count(n: u64) {

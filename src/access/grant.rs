@@ -105,6 +105,15 @@ fn delete(role: pg_sys::Oid, vault: &str, capability: Capability) -> Result<usiz
 }
 
 fn subject(call: &Call, ring: &Ring) -> Result<(pg_sys::Oid, String, Capability)> {
+    if (0..3).any(|i| call.is_null(i)) {
+        return Err(Error::new(
+            PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            "role, vault and capability must not be null",
+        ));
+    }
+    if !session::role_exists(call.oid(0)) {
+        return Err(Error::argument("there is no such role"));
+    }
     let role = call.oid(0);
     let vault = ring.vault_named(&call.text(1))?.name.clone();
     let capability = Capability::parse(&call.text(2)).ok_or_else(unknown_capability)?;

@@ -1,6 +1,7 @@
 //! Who may do what with a vault: denied unless granted, to superusers and owners too.
 
 pub mod conflicts;
+pub mod ddl;
 pub mod grant;
 pub mod init;
 pub mod policy;
@@ -22,12 +23,13 @@ use policy::Grant;
 #[derive(Clone, Copy)]
 struct Decision {
     generation: u64,
+    user: u32,
     allowed: bool,
     /// When a time limit of some grant makes the decision stale.
     until: i64,
 }
 
-const UNDECIDED: Decision = Decision { generation: 0, allowed: false, until: 0 };
+const UNDECIDED: Decision = Decision { generation: 0, user: 0, allowed: false, until: 0 };
 
 thread_local! {
     // Decisions for the default vault, by capability: looked at once a value.
@@ -43,7 +45,9 @@ pub fn may(capability: Capability, vault: i32) -> Result<bool> {
     DECIDED.with(|decided| {
         let cell = &decided[index(capability)];
         let known = cell.get();
-        if known.generation == generation && (known.until == i64::MAX || session::now() < known.until) {
+        if (known.generation, known.user) == (generation, session::current_user().to_u32())
+            && (known.until == i64::MAX || session::now() < known.until)
+        {
             return Ok(known.allowed);
         }
         let decision = decide(capability, vault, generation)?;
@@ -110,6 +114,7 @@ fn decide(capability: Capability, vault: i32, generation: u64) -> Result<Decisio
     let grants = policy::grants(capability, vault)?;
     Ok(Decision {
         generation,
+        user: session::current_user().to_u32(),
         allowed: grants.iter().any(|g| g.is_valid(now)),
         until: grants
             .iter()

@@ -31,8 +31,12 @@ pub fn check_statement(node: *mut pg_sys::Node) -> Result<()> {
     if tables::is_writing() || session::in_extension_script() {
         return Ok(());
     }
-    for role in statement::roles_changed(node) {
-        if is_marked(role) && !is_officer() {
+    // Whoever sets the password of a duty's holder is that holder.
+    let impersonated =
+        statement::password_of(node).filter(|role| *role != session::user() && holds_duty(*role));
+    for role in statement::roles_changed(node).into_iter().chain(impersonated) {
+        let is_protected = is_marked(role) || Some(role) == impersonated;
+        if is_protected && !is_officer() {
             audit::record(Class::Denied, &format!("change of role \"{}\"", session::role_name(role)));
             return Err(Error::denied(format!(
                 "permission denied: pgpci relies on role \"{}\"",
@@ -48,6 +52,13 @@ pub fn check_statement(node: *mut pg_sys::Node) -> Result<()> {
 pub fn is_officer() -> bool {
     session::role("pci_officer")
         .is_some_and(|role| is_marked(role) && session::is_member(session::user(), role))
+}
+
+fn holds_duty(role: pg_sys::Oid) -> bool {
+    ["pci_officer", "pci_custodian", "pci_auditor"]
+        .into_iter()
+        .filter_map(session::role)
+        .any(|duty| is_marked(duty) && session::is_member(role, duty))
 }
 
 /// Whether somebody may set this label by a statement: only a restore, whose labels name another cluster.

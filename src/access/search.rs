@@ -3,7 +3,7 @@
 //! of the query), where it is run (plans remember that they compare), and in each comparison function that
 //! an expression calls outside any plan.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 use pgpci_core::access::Capability;
 use pgrx::pg_sys;
@@ -11,10 +11,11 @@ use pgrx::pg_sys;
 use crate::error::Result;
 use crate::key::ring::{DEFAULT_VAULT, Ring};
 use crate::pg::call::Call;
-use crate::pg::{session, walk};
+use crate::pg::walk;
 
 thread_local! {
-    static FOREIGN_KEY: Cell<ForeignKeyCheck> = const { Cell::new(ForeignKeyCheck::None) };
+    // Queries that are running, innermost last, by address, with what they are.
+    static RUNNING: RefCell<Vec<(usize, ForeignKeyCheck)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A foreign-key statement of PostgreSQL's own that is running.
@@ -28,19 +29,37 @@ pub enum ForeignKeyCheck {
     Write,
 }
 
-/// A foreign-key statement begins or ends.
-pub fn foreign_key(state: ForeignKeyCheck) {
-    FOREIGN_KEY.set(state);
+/// A query starts. One that a foreign-key statement starts (a trigger's) is none itself.
+pub fn query_starts(query: usize, state: ForeignKeyCheck) {
+    RUNNING.with_borrow_mut(|r| {
+        if state != ForeignKeyCheck::None || !r.is_empty() {
+            r.push((query, state));
+        }
+    });
+}
+
+/// A query ends.
+pub fn query_ends(query: usize) {
+    RUNNING.with_borrow_mut(|r| {
+        if let Some(at) = r.iter().rposition(|(q, _)| *q == query) {
+            r.truncate(at);
+        }
+    });
+}
+
+/// A transaction or subtransaction fails, and what ran in it with it.
+pub fn queries_fail() {
+    RUNNING.with_borrow_mut(Vec::clear);
+}
+
+fn foreign_key() -> ForeignKeyCheck {
+    RUNNING.with_borrow(|r| r.last().map_or(ForeignKeyCheck::None, |(_, state)| *state))
 }
 
 /// 42501 unless the user may compare. Without a policy in force nobody can build a card number here,
 /// so there is nothing to guess with, and a restore needs its joins and constraints.
 pub fn require() -> Result<()> {
-    if session::is_parallel_worker() {
-        return Ok(());
-    }
-    let ring = Ring::get()?;
-    if !ring.active {
+    if Ring::get()?.is_unaccepted() {
         return Ok(());
     }
     crate::access::require(Capability::Search, DEFAULT_VAULT)
@@ -49,10 +68,10 @@ pub fn require() -> Result<()> {
 /// The same, for a comparison function: only where an expression calls it, or a comparison of arrays or rows.
 #[inline]
 pub fn require_in(call: &Call) -> Result<()> {
-    if !call.is_from_expression() && !walk::is_element_comparison(call.flinfo()) {
+    if !call.is_from_expression() && !walk::is_indirect_comparison(call.flinfo()) {
         return Ok(());
     }
-    let exempt = match FOREIGN_KEY.get() {
+    let exempt = match foreign_key() {
         ForeignKeyCheck::None => false,
         ForeignKeyCheck::Read => walk::compares_columns(call.expression(), true),
         ForeignKeyCheck::Write => walk::compares_columns(call.expression(), false),
@@ -72,7 +91,7 @@ pub fn check_query(query: *mut pg_sys::Query) -> Result<bool> {
 /// Whether the user may compare, without a record of a refusal: for choices that are no attempt.
 pub fn require_quietly() -> Result<()> {
     let ring = Ring::get()?;
-    match !ring.active || crate::access::may(Capability::Search, DEFAULT_VAULT)? {
+    match ring.is_unaccepted() || crate::access::may(Capability::Search, DEFAULT_VAULT)? {
         true => Ok(()),
         false => Err(crate::error::Error::denied("may not compare")),
     }

@@ -58,7 +58,7 @@ pub fn check_write(relation: pg_sys::Oid) -> Result<()> {
     if DEPTH.get() > 0 || !catalog.is_protected_table(relation) || session::in_extension_script() {
         return Ok(());
     }
-    if Ring::get().is_ok_and(|ring| !ring.active) {
+    if Ring::get().is_ok_and(|ring| ring.is_unaccepted()) {
         return Ok(());
     }
     crate::audit::record(crate::audit::Class::Denied, "write to a table of pgpci");

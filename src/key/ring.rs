@@ -53,6 +53,8 @@ pub struct Ring {
     pub installation: Option<[u8; 16]>,
     /// Whether the policy here was made or accepted here, rather than restored from elsewhere.
     pub active: bool,
+    /// Whether it came from another database of this cluster: a copy, no restore.
+    is_clone: bool,
     vaults: Vec<Vault>,
     keys: Vec<Key>,
 }
@@ -73,6 +75,12 @@ impl Ring {
         let ring = Rc::new(read()?);
         RING.set(Some((generation, ring.clone())));
         Ok(ring)
+    }
+
+    /// Whether nothing is in force yet: before `pci.init`, or after a restore into another cluster. A copy within
+    /// the cluster is neither.
+    pub fn is_unaccepted(&self) -> bool {
+        !self.active && !self.is_clone
     }
 
     /// 55000 unless the policy is in force.
@@ -130,7 +138,8 @@ impl Ring {
 }
 
 fn read() -> Result<Ring> {
-    let mut ring = Ring { installation: None, active: false, vaults: Vec::new(), keys: Vec::new() };
+    let mut ring =
+        Ring { installation: None, active: false, is_clone: false, vaults: Vec::new(), keys: Vec::new() };
     let Some(catalog) = catalog::get() else {
         return match session::can_read_catalog() {
             true => Ok(ring),
@@ -144,6 +153,7 @@ fn read() -> Result<Ring> {
     let here = (session::system_identifier() as i64, session::database());
     table::scan(catalog.table("installation"), |row| {
         ring.installation = row.get::<pgrx::Uuid>(0).map(|u| *u.as_bytes());
+        ring.is_clone = row.get::<i64>(1) == Some(here.0);
         ring.active = (row.get::<i64>(1), row.get::<pgrx::pg_sys::Oid>(2)) == (Some(here.0), Some(here.1));
     });
     table::scan(catalog.table("vault"), |row| {

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::access::search;
+use crate::access::{conflicts, search};
 use crate::error::Result;
 use crate::pg::call::{Call, Value};
 
@@ -38,7 +38,11 @@ pub fn ge(call: &mut Call) -> Result<Value> {
 
 /// btree support function 1
 pub fn cmp(call: &mut Call) -> Result<Value> {
-    Ok((order(call)? as i32).into())
+    let order = order(call)?;
+    if order == Ordering::Equal {
+        conflicts::found_equal()?;
+    }
+    Ok((order as i32).into())
 }
 
 /// hash support function 1

@@ -12,7 +12,6 @@ use crate::access;
 use crate::error::Result;
 use crate::key::ring::DEFAULT_VAULT;
 use crate::pg::call::{Call, Value};
-use crate::pg::report;
 
 /// `pan = text`
 pub fn eq(call: &mut Call) -> Result<Value> {
@@ -122,13 +121,7 @@ fn comparand(call: &mut Call, i: usize) -> Result<[u8; 16]> {
     {
         return Ok(cached.hash);
     }
-    let hash = match hash_of(call.bytes(i)) {
-        Ok(hash) => hash,
-        Err(error) => {
-            report::hide_input_in_context();
-            return Err(error);
-        }
-    };
+    let hash = hash_of(call.bytes(i))?;
     if let Some(cached) = call.cache(UNCACHED) {
         *cached = Cached { fingerprint, hash };
     }

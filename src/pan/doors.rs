@@ -18,6 +18,7 @@ use crate::pg::{catalog, session};
 #[derive(Clone, Copy)]
 struct Checked {
     generation: u64,
+    user: u32,
     key_id: u64,
     purpose: u64,
     until: i64,
@@ -26,7 +27,7 @@ struct Checked {
 }
 
 const UNCHECKED: Checked =
-    Checked { generation: 0, key_id: 0, purpose: 0, until: 0, limit: 0, tally: Tally::NONE };
+    Checked { generation: 0, user: 0, key_id: 0, purpose: 0, until: 0, limit: 0, tally: Tally::NONE };
 
 /// `pci.reveal(pan, purpose)`
 pub fn reveal(call: &mut Call) -> Result<Value> {
@@ -56,10 +57,11 @@ pub fn hash_pan(call: &mut Call) -> Result<Value> {
 
 fn check_reveal(call: &mut Call) -> Result<Checked> {
     let generation = catalog::generation();
+    let user = session::current_user().to_u32();
     let key_id = call.pan(0)?.key_id().0;
     let purpose = if call.is_null(1) { 0 } else { blob_hash(call.bytes(1)) | 1 };
     let known = call.cache(UNCHECKED).map_or(UNCHECKED, |c| *c);
-    if (known.generation, known.key_id, known.purpose) == (generation, key_id, purpose)
+    if (known.generation, known.user, known.key_id, known.purpose) == (generation, user, key_id, purpose)
         && known.tally.is_open()
         && (known.until == i64::MAX || session::now() < known.until)
     {
@@ -72,7 +74,7 @@ fn check_reveal(call: &mut Call) -> Result<Checked> {
     let Grant { valid_until, max_per_hour, .. } = access::require_reveal(vault, text.as_deref())?;
     let (until, limit) = (valid_until.unwrap_or(i64::MAX), max_per_hour.unwrap_or(0));
     let tally = audit::begin_reveal("reveal", &ring.vault(vault)?.name, text.as_deref());
-    let checked = Checked { generation, key_id, purpose, until, limit, tally };
+    let checked = Checked { generation, user, key_id, purpose, until, limit, tally };
     if let Some(place) = call.cache(UNCHECKED) {
         *place = checked;
     }

@@ -8,7 +8,6 @@ use crate::access;
 use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, Ring};
 use crate::pg::call::{Call, Value, cstring, varlena};
-use crate::pg::report;
 
 /// `pan_in(cstring, oid, integer)`
 pub fn input(call: &mut Call) -> Result<Value> {
@@ -87,14 +86,7 @@ pub fn to_vault(call: &mut Call) -> Result<Value> {
 }
 
 fn built(text: &[u8], typmod: i32) -> Result<Value> {
-    match make(text, typmod) {
-        Ok(pan) => Ok(varlena(pan.as_bytes())),
-        Err(error) => {
-            // COPY and bind would add the digits they were given to the context.
-            report::hide_input_in_context();
-            Err(error)
-        }
-    }
+    Ok(varlena(make(text, typmod)?.as_bytes()))
 }
 
 fn sealed(pan: Pan<'_>) -> Result<Vec<u8>> {

@@ -8,6 +8,7 @@ use crate::pg::session;
 
 thread_local! {
     static EXPORTING: Cell<u32> = const { Cell::new(0) };
+    static DUMPING: Cell<bool> = const { Cell::new(false) };
     static STORING: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -17,6 +18,7 @@ pub const DUMP_CURSOR: &[u8] = b"_pg_dump_cursor";
 /// Whether values leave sealed now.
 pub fn is_sealed() -> bool {
     EXPORTING.get() > 0
+        || DUMPING.get()
         || guc::PAN_OUTPUT.get() == PanOutput::Sealed
         || session::is_walsender()
         || session::is_decoding()
@@ -27,7 +29,12 @@ pub fn is_storing() -> bool {
     STORING.get() > 0
 }
 
-/// A COPY TO or a fetch from pg_dump's cursor begins or ends.
+/// pg_dump's cursor is declared, or its transaction is over.
+pub fn dumping(begins: bool) {
+    DUMPING.set(begins);
+}
+
+/// A COPY TO begins or ends.
 pub fn exporting(begins: bool) {
     EXPORTING.set(if begins { EXPORTING.get() + 1 } else { EXPORTING.get().saturating_sub(1) });
 }

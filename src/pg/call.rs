@@ -48,6 +48,11 @@ impl Call {
         pg_sys::Oid::from(self.datum(i).value() as u32)
     }
 
+    /// A pointer of PostgreSQL's own: what a function with argument type internal gets.
+    pub fn pointer(&self, i: usize) -> *mut core::ffi::c_void {
+        self.datum(i).cast_mut_ptr()
+    }
+
     /// A C string: what an input function gets.
     pub fn cstring(&self, i: usize) -> &[u8] {
         // SAFETY: the SQL declaration says cstring, and the function is STRICT.

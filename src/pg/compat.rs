@@ -20,3 +20,17 @@ pub unsafe fn attribute(descriptor: pg_sys::TupleDesc, i: usize) -> *const pg_sy
             .add(i);
     }
 }
+
+/// Whether a partition specification is by hash: a string until 15, an enumeration since.
+///
+/// # Safety
+/// `specification` is a valid parse node.
+pub unsafe fn is_hash_partitioned(specification: *mut pg_sys::PartitionSpec) -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return std::ffi::CStr::from_ptr((*specification).strategy).to_bytes().eq_ignore_ascii_case(b"hash");
+        #[cfg(not(feature = "pg15"))]
+        return (*specification).strategy == pg_sys::PartitionStrategy::PARTITION_STRATEGY_HASH;
+    }
+}

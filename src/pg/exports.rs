@@ -36,6 +36,7 @@ exports! {
     pan_send / pg_finfo_pan_send => crate::pan::io::send;
     pan_typmod_in / pg_finfo_pan_typmod_in => crate::pan::io::typmod_in;
     pan_typmod_out / pg_finfo_pan_typmod_out => crate::pan::io::typmod_out;
+    pan_typanalyze / pg_finfo_pan_typanalyze => crate::pg::analyze::typanalyze;
     pan_from_text / pg_finfo_pan_from_text => crate::pan::io::from_text;
     pan_length / pg_finfo_pan_length => crate::pan::io::to_vault;
     pan_mask / pg_finfo_pan_mask => crate::pan::functions::mask;

@@ -1,10 +1,12 @@
 //! The only home of unsafe beside hook.rs: PostgreSQL as safe functions. Knows no domain.
 #![allow(unsafe_code)]
 
+pub mod analyze;
 pub mod call;
 pub mod catalog;
 pub mod compat;
 pub mod counters;
+pub mod ddl;
 pub mod exports;
 pub mod helper;
 pub mod label;

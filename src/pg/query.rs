@@ -9,7 +9,8 @@ pub fn targets(desc: *mut pg_sys::QueryDesc) -> Vec<pg_sys::Oid> {
     unsafe {
         let plan = (*desc).plannedstmt;
         let relations = (*plan).resultRelations;
-        if relations.is_null() || (*desc).operation == pg_sys::CmdType::CMD_DELETE {
+        let only_deletes = (*desc).operation == pg_sys::CmdType::CMD_DELETE && !(*plan).hasModifyingCTE;
+        if relations.is_null() || only_deletes {
             return Vec::new();
         }
         (0..(*relations).length as usize)
@@ -34,16 +35,16 @@ pub fn count_conflicts(desc: *mut pg_sys::QueryDesc) {
     }
 }
 
-/// What ON CONFLICT met.
-pub fn conflicts(desc: *mut pg_sys::QueryDesc) -> u64 {
+/// What ON CONFLICT met; None where only a CTE writes.
+pub fn conflicts(desc: *mut pg_sys::QueryDesc) -> Option<u64> {
     // SAFETY: before ExecutorEnd frees the state.
     unsafe {
         let state = (*desc).planstate;
         if state.is_null() || (*state.cast::<pg_sys::Node>()).type_ != NodeTag::T_ModifyTableState {
-            return 0;
+            return None;
         }
         let instrument = (*state).instrument;
-        if instrument.is_null() { 0 } else { (*instrument).ntuples2 as u64 }
+        Some(if instrument.is_null() { 0 } else { (*instrument).ntuples2 as u64 })
     }
 }
 
@@ -57,12 +58,6 @@ pub fn plan(desc: *mut pg_sys::QueryDesc) -> *mut pg_sys::PlannedStmt {
 pub fn operation(desc: *mut pg_sys::QueryDesc) -> pg_sys::CmdType::Type {
     // SAFETY: a valid descriptor.
     unsafe { (*desc).operation }
-}
-
-/// The flags it was started with; 0 before.
-pub fn flags(desc: *mut pg_sys::QueryDesc) -> i32 {
-    // SAFETY: a valid descriptor.
-    unsafe { (*desc).estate.as_ref().map_or(0, |state| state.es_top_eflags) }
 }
 
 /// Whether it writes to a table: by its kind, by a CTE, or because its result becomes one.

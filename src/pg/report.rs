@@ -39,32 +39,35 @@ pub fn hide_input_in_context() {
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn add(_arg: *mut core::ffi::c_void) {
-    CONTEXT.with_borrow(|context| {
-        if !context.is_empty() {
-            // SAFETY: called by errfinish while it builds the error.
-            #[allow(ffi_unwind_calls, reason = "errcontext_msg raises only when memory is out")]
-            unsafe {
-                errcontext_msg(c"%s".as_ptr(), context.as_ptr());
-            }
+    // The pointer leaves the borrow: an error in errcontext_msg must not keep it.
+    let (text, empty) = CONTEXT.with_borrow(|context| (context.as_ptr(), context.is_empty()));
+    if !empty {
+        // SAFETY: called by errfinish while it builds the error; CONTEXT is not set meanwhile.
+        #[allow(ffi_unwind_calls, reason = "plain old frame")]
+        unsafe {
+            errcontext_msg(c"%s".as_ptr(), text);
         }
-    });
+    }
 }
 
-/// `COPY t, line 1, column card: "…"` and `portal parameter $1 = '…'` end before the value; what quotes SQL
-/// text goes altogether.
+/// `COPY t, line 1, column card: "…"` and `portal parameter $1 = '…'` end before the value, which may run over
+/// several lines: what follows goes too, up to a line that only PostgreSQL writes. What quotes SQL goes altogether.
 fn without_values(context: &str) -> String {
-    let line = |line: &str| -> Option<String> {
-        let copy = line.starts_with("COPY ").then(|| line.split_once(": \"").map(|(kept, _)| kept)).flatten();
-        let bind = line.contains("portal").then(|| line.split_once(" = ").map(|(kept, _)| kept)).flatten();
-        let quotes_sql = line.starts_with("SQL statement") || line.starts_with("SQL expression");
-        let holds_digits =
-            line.bytes().filter(u8::is_ascii_digit).count() >= 12 && !line.starts_with("COPY ");
-        match copy.or(bind) {
-            Some(kept) => Some(kept.to_owned()),
-            None if quotes_sql || holds_digits => None,
-            None => Some(line.to_owned()),
+    let mut kept = Vec::new();
+    let mut in_value = false;
+    for line in context.lines() {
+        let copy = line.starts_with("COPY ");
+        let bind = line.contains("portal ") && line.contains("parameter $");
+        if copy || bind {
+            let mark = if copy { ": \"" } else { " = " };
+            in_value = line.contains(mark);
+            kept.push(line.split_once(mark).map_or(line, |(before, _)| before));
+        } else if line.starts_with("PL/pgSQL function ") || line.starts_with("SQL function ") {
+            in_value = false;
+            kept.push(line);
+        } else if !in_value && line.starts_with("while ") {
+            kept.push(line);
         }
-    };
-    // A value may run over several lines: what follows a cut line up to the next known beginning goes too.
-    context.lines().filter_map(line).collect::<Vec<_>>().join("\n")
+    }
+    kept.join("\n")
 }

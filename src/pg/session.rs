@@ -11,8 +11,29 @@ pub fn user() -> pg_sys::Oid {
     unsafe { pg_sys::GetAuthenticatedUserId() }
 }
 
-/// The name of a role, or its number where it is gone.
+/// The user whose rights the running code has: the owner in a SECURITY DEFINER function.
+pub fn current_user() -> pg_sys::Oid {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// Whether a client is on the other side, here or (in a parallel worker) of the leader.
+pub fn has_client() -> bool {
+    // SAFETY: reads backend-local variables.
+    unsafe { !pg_sys::MyProcPort.is_null() || pg_sys::ParallelWorkerNumber >= 0 }
+}
+
+/// Whether there is a role of this number.
+pub fn role_exists(role: pg_sys::Oid) -> bool {
+    // SAFETY: noerr.
+    unsafe { !pg_sys::GetUserNameFromId(role, true).is_null() }
+}
+
+/// The name of a role, or its number where it is gone or catalogs cannot be read.
 pub fn role_name(role: pg_sys::Oid) -> String {
+    if !in_transaction() {
+        return role.to_u32().to_string();
+    }
     // SAFETY: noerr; the result is a palloc'd string or null.
     unsafe {
         let name = pg_sys::GetUserNameFromId(role, true);
@@ -91,10 +112,13 @@ pub fn can_read_catalog() -> bool {
     in_transaction() && database() != pg_sys::InvalidOid && !in_historic_snapshot()
 }
 
-/// Whether PostgreSQL is running an extension's own script.
+/// Whether PostgreSQL is running our own script: CREATE or ALTER EXTENSION pgpci.
 pub fn in_extension_script() -> bool {
-    // SAFETY: reads a backend-local variable.
-    unsafe { pg_sys::creating_extension }
+    // SAFETY: reads backend-local variables; missing_ok.
+    unsafe {
+        pg_sys::creating_extension
+            && pg_sys::CurrentExtensionObject == pg_sys::get_extension_oid(c"pgpci".as_ptr(), true)
+    }
 }
 
 /// The data directory.

@@ -13,8 +13,10 @@ use crate::pg::walk::list;
 pub enum Utility {
     /// Nothing to note.
     Other,
-    /// COPY TO, or a fetch from the dump's cursor: values leave.
+    /// COPY TO: values leave.
     Exports,
+    /// The dump's cursor is declared: values will leave.
+    Dumps,
     /// COPY FROM or DDL: values that it reads are kept.
     Stores,
     /// ANALYZE.
@@ -28,10 +30,11 @@ pub fn classify(node: *mut pg_sys::Node, dump_cursor: &[u8]) -> Utility {
         match (*node).type_ {
             NodeTag::T_CopyStmt if (*node.cast::<pg_sys::CopyStmt>()).is_from => Utility::Stores,
             NodeTag::T_CopyStmt => Utility::Exports,
-            NodeTag::T_FetchStmt => {
-                let portal = (*node.cast::<pg_sys::FetchStmt>()).portalname;
+            // Its rows are printed after the FETCH itself is over: from here to the end of the transaction.
+            NodeTag::T_DeclareCursorStmt => {
+                let portal = (*node.cast::<pg_sys::DeclareCursorStmt>()).portalname;
                 let dumps = !portal.is_null() && CStr::from_ptr(portal).to_bytes() == dump_cursor;
-                if dumps { Utility::Exports } else { Utility::Other }
+                if dumps { Utility::Dumps } else { Utility::Other }
             }
             NodeTag::T_VacuumStmt => Utility::Analyzes,
             NodeTag::T_AlterTableStmt
@@ -110,6 +113,21 @@ unsafe fn changes_more_than_itself(node: *mut pg_sys::Node) -> bool {
     }
 }
 
+/// The role whose password an ALTER ROLE sets.
+pub fn password_of(node: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
+    // SAFETY: a valid parse tree; the tag says what the node is.
+    unsafe {
+        if (*node).type_ != NodeTag::T_AlterRoleStmt {
+            return None;
+        }
+        let alter = node.cast::<pg_sys::AlterRoleStmt>();
+        let sets = list((*alter).options).any(|option| {
+            CStr::from_ptr((*option.cast::<pg_sys::DefElem>()).defname).to_bytes() == b"password"
+        });
+        role_of((*alter).role).filter(|_| sets)
+    }
+}
+
 /// # Safety
 /// `role` is null or a valid RoleSpec.
 unsafe fn role_of(role: *mut pg_sys::RoleSpec) -> Option<pg_sys::Oid> {
@@ -152,7 +170,7 @@ pub fn relations_changed(node: *mut pg_sys::Node) -> Vec<pg_sys::Oid> {
 
 /// # Safety
 /// `relation` is null or a valid RangeVar.
-unsafe fn relation_of(relation: *mut pg_sys::RangeVar) -> Option<pg_sys::Oid> {
+pub unsafe fn relation_of(relation: *mut pg_sys::RangeVar) -> Option<pg_sys::Oid> {
     if relation.is_null() {
         return None;
     }

@@ -82,27 +82,35 @@ pub unsafe fn expression_compares(node: *mut pg_sys::Node, catalog: &Catalog) ->
     unsafe { walker(node, (&raw mut search).cast()) }
 }
 
-/// Whether the function is called as the element comparison of an array, row or range: through the type cache.
-/// ANALYZE and workers without a client do that for themselves.
-pub fn is_element_comparison(flinfo: *mut pg_sys::FmgrInfo) -> bool {
-    let entry = TYPE_ENTRY.get();
-    let entry = if entry.is_null() { look_up_entry() } else { entry };
-    if entry.is_null() {
-        return false;
-    }
-    // SAFETY: entries of the type cache live as long as the backend; only addresses are compared.
+/// Whether a comparison function is called, without an expression, for somebody's comparison of arrays, rows or
+/// ranges (they go through the type cache), or by the fast-path protocol. Indexes, sorts and PostgreSQL's own
+/// foreign-key checks keep their look-up structures elsewhere. ANALYZE and workers without a client compare
+/// elements for themselves.
+pub fn is_indirect_comparison(flinfo: *mut pg_sys::FmgrInfo) -> bool {
+    // SAFETY: only addresses are compared.
     unsafe {
-        let same = flinfo == &raw mut (*entry).cmp_proc_finfo
-            || flinfo == &raw mut (*entry).eq_opr_finfo
-            || flinfo == &raw mut (*entry).hash_proc_finfo
-            || flinfo == &raw mut (*entry).hash_extended_proc_finfo;
-        same && !ANALYZING.get() && !pg_sys::MyProcPort.is_null()
+        let context = if flinfo.is_null() { std::ptr::null_mut() } else { (*flinfo).fn_mcxt };
+        let by_type_cache = context == pg_sys::CacheMemoryContext
+            && ANALYZING.get() == 0
+            && (!pg_sys::MyProcPort.is_null() || pg_sys::ParallelWorkerNumber >= 0);
+        let by_fast_path = context == pg_sys::MessageContext && pg_sys::debug_query_string.is_null();
+        by_type_cache || by_fast_path
     }
 }
 
 /// ANALYZE begins or ends.
 pub fn analyzing(begins: bool) {
-    ANALYZING.set(begins);
+    ANALYZING.set(if begins { ANALYZING.get() + 1 } else { ANALYZING.get().saturating_sub(1) });
+}
+
+/// How many ANALYZE are running.
+pub fn analyzing_depth() -> u32 {
+    ANALYZING.get()
+}
+
+/// Back to that, when a failure cuts one off.
+pub fn set_analyzing_depth(depth: u32) {
+    ANALYZING.set(depth);
 }
 
 /// Whether the expression compares a column with a parameter, or (`with_columns`) with another column: all
@@ -135,8 +143,7 @@ pub unsafe fn list(list: *mut pg_sys::List) -> impl Iterator<Item = *mut pg_sys:
 }
 
 thread_local! {
-    static TYPE_ENTRY: Cell<*mut pg_sys::TypeCacheEntry> = const { Cell::new(std::ptr::null_mut()) };
-    static ANALYZING: Cell<bool> = const { Cell::new(false) };
+    static ANALYZING: Cell<u32> = const { Cell::new(0) };
     static HARMLESS_OIDS: RefCell<HashMap<pg_sys::Oid, bool>> = RefCell::new(HashMap::new());
 }
 
@@ -163,20 +170,13 @@ unsafe fn operand(node: *mut pg_sys::Node) -> Operand {
             {
                 Operand::Parameter
             }
+            // A parameter that a custom plan replaced keeps its place in the text; a constant that comes from the
+            // catalog (a CHECK constraint) has none.
+            NodeTag::T_Const if (*node.cast::<pg_sys::Const>()).location >= 0 => Operand::Parameter,
             NodeTag::T_RelabelType => operand((*node.cast::<pg_sys::RelabelType>()).arg.cast()),
             _ => Operand::Other,
         }
     }
-}
-
-fn look_up_entry() -> *mut pg_sys::TypeCacheEntry {
-    let Some(catalog) = catalog::get() else {
-        return std::ptr::null_mut();
-    };
-    // SAFETY: an existing type; no flags, so nothing is looked up that is not there yet.
-    let entry = unsafe { pg_sys::lookup_type_cache(catalog.pan, 0) };
-    TYPE_ENTRY.set(entry);
-    entry
 }
 
 /// # Safety
@@ -193,6 +193,8 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
             NodeTag::T_OpExpr | NodeTag::T_DistinctExpr | NodeTag::T_NullIfExpr => {
                 let expr = node.cast::<pg_sys::OpExpr>();
                 search.operator((*expr).opno)
+                    || (compares_images((*expr).opno)
+                        && list((*expr).args).any(|arg| search.may_hold_pan(arg)))
                     || search.arguments((*expr).args, || is_harmless_operator((*expr).opno))
             }
             NodeTag::T_ScalarArrayOpExpr => {
@@ -226,8 +228,13 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
                 let keeps_all = (*operation).op == pg_sys::SetOperation::SETOP_UNION && (*operation).all;
                 !keeps_all && oids((*operation).colTypes).any(catalog::contains_pan)
             }
+            NodeTag::T_SortGroupClause => {
+                let clause = node.cast::<pg_sys::SortGroupClause>();
+                compares_images((*clause).eqop) || compares_images((*clause).sortop)
+            }
             NodeTag::T_Query => {
-                return pg_sys::query_tree_walker(node.cast(), Some(walker), context, 0);
+                let flags = pg_sys::QTW_EXAMINE_SORTGROUP as i32;
+                return pg_sys::query_tree_walker(node.cast(), Some(walker), context, flags);
             }
             _ => false,
         };
@@ -249,6 +256,15 @@ impl Search<'_> {
         unsafe { list(args).any(|arg| self.holds_pan(arg)) && !harmless() }
     }
 
+    /// The same, where an anonymous row may hold anything.
+    ///
+    /// # Safety
+    /// `node` is a valid expression.
+    unsafe fn may_hold_pan(&self, node: *mut pg_sys::Node) -> bool {
+        // SAFETY: by contract.
+        unsafe { self.holds_pan(node) || pg_sys::exprType(node) == pg_sys::RECORDOID }
+    }
+
     /// # Safety
     /// `node` is null or a valid expression.
     unsafe fn holds_pan(&self, node: *mut pg_sys::Node) -> bool {
@@ -267,6 +283,12 @@ impl Search<'_> {
             }
         }
     }
+}
+
+/// Whether the operator compares rows by their stored bytes, which hold the equality hash: record_image_eq to
+/// record_image_ge, fixed by pg_operator.dat.
+fn compares_images(operator: pg_sys::Oid) -> bool {
+    (3188..=3195).contains(&operator.to_u32())
 }
 
 /// Concatenation of anything with text prints; all else may compare.

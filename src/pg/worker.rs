@@ -87,6 +87,7 @@ impl Broker {
         let mut posted = Vec::new();
         region::locked(|r| {
             r.slots.iter_mut().filter(|s| s.full && s.expires <= now).for_each(region::Slot::wipe);
+            r.letters.iter_mut().for_each(forget_dead);
             posted = take_posted(r);
         });
         slice::wipe_expired(now);
@@ -210,6 +211,17 @@ fn take_posted(region: &mut Region) -> Vec<Request> {
         requests.push(Request { id: letter.serial, op });
     }
     requests
+}
+
+/// A session that was terminated while it waited did not take its letter back.
+fn forget_dead(letter: &mut Letter) {
+    // SAFETY: signal 0 only asks whether the process is there.
+    let is_dead = letter.pid != 0 && unsafe { libc::kill(letter.pid, 0) } != 0;
+    match letter.state {
+        State::Sent if is_dead => letter.state = State::Abandoned,
+        State::Posted | State::Done if is_dead => letter.clear(),
+        _ => {}
+    }
 }
 
 fn is_same(a: &Letter, b: &Letter) -> bool {

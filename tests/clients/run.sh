@@ -39,7 +39,7 @@ node() {
     (cd node && command node --test)
 }
 jdbc() { java -cp "${JDBC_JAR:-/usr/share/java/postgresql.jar}" jdbc/Payments.java; }
-tokio() { cargo run -q --locked --manifest-path tokio/Cargo.toml; }
+tokio() { CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target/clients} cargo run -q --locked --manifest-path tokio/Cargo.toml; }
 
 failed=
 for client in $clients; do

@@ -123,11 +123,9 @@ def bound_prepared(conn, value):
 
 def bound_binary(conn, value):
     # The parameter is of type pci.pan itself, in binary: pan_recv.
-    conn.pgconn.send_query_params(b"INSERT INTO bad VALUES (1, $1)", [value.encode()],
-                                  [conn.pan_oid], [1])
-    while (result := conn.pgconn.get_result()) is not None:
-        if result.status == psycopg.pq.ExecStatus.FATAL_ERROR:
-            raise psycopg.errors.error_from_result(result)
+    result = conn.pgconn.exec_params(b"INSERT INTO bad VALUES (1, $1)", [value.encode()], [conn.pan_oid], [1])
+    if result.status == psycopg.pq.ExecStatus.FATAL_ERROR:
+        raise psycopg.errors.error_from_result(result)
 
 
 def in_plpgsql(conn, value):
@@ -172,6 +170,12 @@ def conn(cluster):
         conn.execute("CREATE TABLE bad (id int, card pci.pan)")
         conn.pan_oid = conn.execute("SELECT 'pci.pan'::regtype::oid").fetchone()[0]
         yield conn
+
+
+@pytest.fixture(autouse=True)
+def leave_nothing(conn):
+    yield
+    conn.execute("TRUNCATE bad")
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda w: w.__name__)

@@ -1,0 +1,144 @@
+//! What definitions are about.
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::NodeTag;
+
+use crate::pg::catalog;
+use crate::pg::statement::relation_of;
+use crate::pg::walk::list;
+
+thread_local! {
+    static DROPPING_EXTENSION: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a DROP EXTENSION is running.
+pub fn dropping_extension() -> bool {
+    DROPPING_EXTENSION.get()
+}
+
+/// DROP EXTENSION begins or ends.
+pub fn set_dropping_extension(begins: bool) {
+    DROPPING_EXTENSION.set(begins);
+}
+
+/// Whether the statement is DROP EXTENSION.
+pub fn drops_extension(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: a valid parse tree; the tag says what the node is.
+    unsafe {
+        (*node).type_ == NodeTag::T_DropStmt
+            && (*node.cast::<pg_sys::DropStmt>()).removeType == pg_sys::ObjectType::OBJECT_EXTENSION
+    }
+}
+
+/// Whether the statement is CLUSTER or CREATE STATISTICS on a table with a card number.
+pub fn orders_or_samples_pan(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: a valid parse tree; the tag says what the node is.
+    unsafe {
+        match (*node).type_ {
+            NodeTag::T_ClusterStmt => table_holds_pan((*node.cast::<pg_sys::ClusterStmt>()).relation),
+            NodeTag::T_CreateStatsStmt => list((*node.cast::<pg_sys::CreateStatsStmt>()).relations)
+                .any(|relation| table_holds_pan(relation.cast())),
+            _ => false,
+        }
+    }
+}
+
+/// Whether the statement has just made a table that is partitioned by lists or ranges of card numbers.
+pub fn partitions_by_pan(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: a valid parse tree; the table exists by now.
+    unsafe {
+        if (*node).type_ != NodeTag::T_CreateStmt {
+            return false;
+        }
+        let create = node.cast::<pg_sys::CreateStmt>();
+        if (*create).partspec.is_null() || crate::pg::compat::is_hash_partitioned((*create).partspec) {
+            return false;
+        }
+        let Some(oid) = relation_of((*create).relation) else { return false };
+        list((*(*create).partspec).partParams).any(|element| {
+            let element = element.cast::<pg_sys::PartitionElem>();
+            // An expression may be of any column.
+            if (*element).name.is_null() {
+                return table_holds_pan((*create).relation);
+            }
+            let column = pg_sys::get_attnum(oid, (*element).name);
+            catalog::contains_pan(pg_sys::get_atttype(oid, column))
+        })
+    }
+}
+
+/// Whether the statement is CREATE CAST from or to a card number.
+pub fn casts_pan(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: a valid parse tree; a type that does not exist raises, as CREATE CAST would itself.
+    unsafe {
+        if (*node).type_ != NodeTag::T_CreateCastStmt {
+            return false;
+        }
+        let cast = node.cast::<pg_sys::CreateCastStmt>();
+        [(*cast).sourcetype, (*cast).targettype]
+            .into_iter()
+            .any(|name| catalog::contains_pan(pg_sys::typenameTypeId(std::ptr::null_mut(), name)))
+    }
+}
+
+/// Whether an object belongs to the extension: its tables, functions, type and operators.
+pub fn is_ours(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
+    let Some(catalog) = catalog::get() else { return false };
+    // SAFETY: syscache look-ups that allow for objects that are not there.
+    unsafe {
+        match class.to_u32() {
+            RELATION => pg_sys::get_rel_namespace(object) == catalog.namespace,
+            FUNCTION => pg_sys::get_func_namespace(object) == catalog.namespace,
+            TYPE => object == catalog.pan,
+            NAMESPACE => object == catalog.namespace,
+            OPERATOR => catalog.is_pan_operator(object),
+            _ => false,
+        }
+    }
+}
+
+/// Turns off what prints node trees with their constants, for this backend.
+pub fn turn_off_debug_print() {
+    // SAFETY: backend-local settings; the session's SHOW still says what it asked for.
+    unsafe {
+        pg_sys::Debug_print_plan = false;
+        pg_sys::Debug_print_parse = false;
+        pg_sys::Debug_print_rewritten = false;
+    }
+}
+
+// Catalogs by OID, fixed by PostgreSQL's headers.
+const RELATION: u32 = 1259;
+const FUNCTION: u32 = 1255;
+const TYPE: u32 = 1247;
+const NAMESPACE: u32 = 2615;
+const OPERATOR: u32 = 2617;
+
+/// # Safety
+/// `relation` is null or a valid RangeVar.
+unsafe fn table_holds_pan(relation: *mut pg_sys::RangeVar) -> bool {
+    // SAFETY: by contract; the relation is released.
+    unsafe {
+        let Some(oid) = relation_of(relation) else { return false };
+        let relation = pg_sys::RelationIdGetRelation(oid);
+        if relation.is_null() {
+            return false;
+        }
+        let found = columns_hold_pan((*relation).rd_att);
+        pg_sys::RelationClose(relation);
+        found
+    }
+}
+
+/// # Safety
+/// `descriptor` is valid.
+unsafe fn columns_hold_pan(descriptor: pg_sys::TupleDesc) -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        (0..(*descriptor).natts as usize)
+            .map(|i| &*crate::pg::compat::attribute(descriptor, i))
+            .any(|attribute| !attribute.attisdropped && catalog::contains_pan(attribute.atttypid))
+    }
+}
