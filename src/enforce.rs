@@ -80,6 +80,10 @@ pub fn utility_begins(node: *mut pg_sys::Node) -> u8 {
         or_raise(tables::check_write(relation));
     }
     or_raise(ddl::check_statement(node));
+    // A constraint that fails tells that a number is there, as a write does.
+    if pg_ddl::adds_constraint_on_pan(node) {
+        or_raise(conflicts::start_utility());
+    }
     pg_ddl::set_dropping_extension(pg_ddl::drops_extension(node));
     let kind = statement::classify(node, output::DUMP_CURSOR);
     match kind {
@@ -102,7 +106,7 @@ pub fn utility_ends(kind: u8, node: *mut pg_sys::Node) {
         k if k == Utility::Exports as u8 => output::exporting(false),
         k if k == Utility::Stores as u8 => {
             output::storing(false);
-            conflicts::end_copy();
+            conflicts::end_utility();
         }
         k if k == Utility::Analyzes as u8 => walk::analyzing(false),
         _ => {}

@@ -13,8 +13,8 @@ use crate::guc;
 use crate::pg::counters::{self, Kind};
 use crate::pg::{query, relation, session};
 
-/// A COPY in `PENDING`, which has no query.
-const COPY: usize = 0;
+/// A COPY or DDL in `PENDING`, which has no query.
+const UTILITY: usize = 0;
 
 thread_local! {
     // Comparisons that an index found equal while a write that may conflict runs.
@@ -58,17 +58,22 @@ pub fn found_equal() -> Result<()> {
     Ok(())
 }
 
-/// COPY FROM begins to write to a relation.
-pub fn start_copy(written: pg_sys::Oid) -> Result<()> {
-    if relation::has_pan_constraint(written) && is_limited()? {
-        PENDING.with_borrow_mut(|p| p.push(COPY));
+/// A statement that adds a constraint on card numbers begins.
+pub fn start_utility() -> Result<()> {
+    if is_limited()? {
+        PENDING.with_borrow_mut(|p| p.push(UTILITY));
     }
     Ok(())
 }
 
-/// COPY FROM ends well.
-pub fn end_copy() {
-    PENDING.with_borrow_mut(|p| p.retain(|d| *d != COPY));
+/// COPY FROM begins to write to a relation.
+pub fn start_copy(written: pg_sys::Oid) -> Result<()> {
+    if relation::has_pan_constraint(written) { start_utility() } else { Ok(()) }
+}
+
+/// COPY FROM or DDL ends well.
+pub fn end_utility() {
+    PENDING.with_borrow_mut(|p| p.retain(|d| *d != UTILITY));
 }
 
 /// What had begun in a subtransaction is cut off.

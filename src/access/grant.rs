@@ -14,6 +14,8 @@ use crate::pg::{catalog, session};
 const INSERT: &str = "INSERT INTO pci.access_grant \
     (role, vault, capability, purposes, valid_from, valid_until, max_per_hour, mac, granted_by, granted_at) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp())";
+const END_REPLICATION: &str = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_replication \
+    WHERE usesysid = $1 OR (NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE oid = usesysid) AND pg_catalog.pg_has_role(usesysid, $1, 'member'))";
 const DELETE: &str = "DELETE FROM pci.access_grant WHERE role = $1 AND vault = $2 AND capability = $3";
 
 /// `pci.grant_access(role, vault, capability, purposes, valid_from, valid_until, max_per_hour)`
@@ -58,6 +60,10 @@ pub fn revoke(call: &mut Call) -> Result<Value> {
         return Err(Error::argument("there is no such grant").hint("See the view pci.access."));
     }
     catalog::changed("access_grant");
+    if capability == Capability::Export {
+        // A walsender cannot look again while it decodes: it connects anew and finds the grant gone.
+        Spi::run_with_args(END_REPLICATION, &[role.into()])?;
+    }
     audit::record(
         Class::Policy,
         &format!("revoke {} on vault \"{vault}\" from \"{}\"", capability.as_str(), session::role_name(role)),

@@ -115,7 +115,7 @@ impl Ring {
     /// The key of this identifier.
     pub fn key(&self, id: KeyId) -> Result<&Key> {
         self.keys.iter().find(|k| k.id == id).ok_or_else(|| {
-            Error::key(format!("key {} is unknown in this database", id.0 as i64))
+            Error::argument(format!("key {} is unknown in this database", id.0))
                 .hint("The value was sealed elsewhere: restore pci.key from there.")
         })
     }

@@ -53,11 +53,17 @@ thread_local! {
     static CATALOG: RefCell<Option<Option<std::rc::Rc<Catalog>>>> = const { RefCell::new(None) };
     static CONTAINS: RefCell<HashMap<pg_sys::Oid, bool>> = RefCell::new(HashMap::new());
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
+    // Something changed, or was replayed, while changes were being decoded.
+    static MISSED: Cell<bool> = const { Cell::new(false) };
     static GENERATION: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Changes whenever something that a cached decision rests on may have changed: our tables, memberships.
 pub fn generation() -> u64 {
+    if MISSED.get() && !session::is_decoding() {
+        MISSED.set(false);
+        reset();
+    }
     // 0: this backend has not asked to be told yet.
     match GENERATION.get() {
         0 => {
@@ -230,6 +236,22 @@ fn register() {
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn forget(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    if !defer() {
+        reset();
+    }
+}
+
+/// Decoding replays the invalidations of old transactions, and nothing can be read while it runs: what is known
+/// stays until it is over. `pci.revoke_access` ends sessions that go on decoding.
+fn defer() -> bool {
+    let decoding = session::is_decoding();
+    if decoding {
+        MISSED.set(true);
+    }
+    decoding
+}
+
+fn reset() {
     bump();
     CATALOG.set(None);
     CONTAINS.with_borrow_mut(HashMap::clear);
@@ -237,7 +259,9 @@ unsafe extern "C-unwind" fn forget(_arg: pg_sys::Datum, _cache: i32, _hash: u32)
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn changed_role(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
-    bump();
+    if !defer() {
+        bump();
+    }
 }
 
 #[pgrx::pg_guard]
@@ -247,7 +271,7 @@ unsafe extern "C-unwind" fn changed_relation(_arg: pg_sys::Datum, relation: pg_s
         Some(Some(catalog)) => relation == pg_sys::InvalidOid || catalog.is_protected_table(relation),
         _ => true,
     });
-    if ours {
+    if ours && !defer() {
         bump();
     }
 }

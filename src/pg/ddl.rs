@@ -45,6 +45,21 @@ pub fn orders_or_samples_pan(node: *mut pg_sys::Node) -> bool {
     }
 }
 
+/// Whether the statement may add a constraint to a table with a card number: a unique index, ALTER TABLE.
+pub fn adds_constraint_on_pan(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: a valid parse tree; the tag says what the node is.
+    unsafe {
+        match (*node).type_ {
+            NodeTag::T_IndexStmt => {
+                let index = node.cast::<pg_sys::IndexStmt>();
+                (*index).unique && table_holds_pan((*index).relation)
+            }
+            NodeTag::T_AlterTableStmt => table_holds_pan((*node.cast::<pg_sys::AlterTableStmt>()).relation),
+            _ => false,
+        }
+    }
+}
+
 /// Whether the statement has just made a table that is partitioned by lists or ranges of card numbers.
 pub fn partitions_by_pan(node: *mut pg_sys::Node) -> bool {
     // SAFETY: a valid parse tree; the table exists by now.

@@ -101,10 +101,13 @@ unsafe fn look_for_constraint(oid: pg_sys::Oid) -> bool {
                 return false;
             }
             let form = (*index).rd_index;
-            // An expression (column 0) may hold a card number too: its type is the index's own column's.
-            let types = (0..(*form).indnkeyatts as usize)
-                .map(|k| (*crate::pg::compat::attribute((*index).rd_att, k)).atttypid)
-                .any(catalog::contains_pan);
+            // By the table's columns, for an index may store something else (a hash); an expression (column 0) has
+            // only the index's own.
+            let columns = (*form).indkey.values.as_ptr();
+            let types = (0..(*form).indnkeyatts as usize).any(|k| match *columns.add(k) {
+                0 => catalog::contains_pan((*crate::pg::compat::attribute((*index).rd_att, k)).atttypid),
+                column => holds_pan(column),
+            });
             let found = ((*form).indisunique || (*form).indisexclusion) && types;
             pg_sys::RelationClose(index);
             found
