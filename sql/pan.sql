@@ -1,6 +1,6 @@
 -- The type pci.pan: text in, mask out.
--- Input makes a random nonce, so it is STABLE at most (PostgreSQL frowns on VOLATILE input functions) and never
--- folded into a constant more than once; comparison support needs no key and is IMMUTABLE.
+-- Input makes a random nonce, so it is not IMMUTABLE; PostgreSQL warns of VOLATILE input functions, so it is STABLE.
+-- Comparison support needs no key and is IMMUTABLE.
 
 CREATE FUNCTION pan_in(cstring, oid, integer) RETURNS pan
     LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pan_in';

@@ -20,8 +20,8 @@ impl Row {
 
 /// Calls `each` for every row of the table.
 pub fn scan(table: pg_sys::Oid, mut each: impl FnMut(Row)) {
-    // SAFETY: an ordinary heap scan; the lock is kept until the end of the transaction by design of
-    // table_close(NoLock)'s callers elsewhere, here it is released at once: rows are copied out.
+    // SAFETY: an ordinary heap scan; each row's datums are read before the next tuple is fetched, and the lock
+    // goes with the relation.
     unsafe {
         let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
         // In parallel mode a new snapshot may not be taken; the leader's is as good.
