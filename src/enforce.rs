@@ -7,34 +7,54 @@ use pgrx::pg_sys;
 use crate::access::search::{self, ForeignKeyCheck};
 use crate::access::{conflicts, ddl, roles, storing, tables};
 use crate::error::Result;
-use crate::pan::output;
+use crate::pan::{compare_text, output};
 use crate::pg::statement::{self, Utility};
-use crate::pg::{catalog, ddl as pg_ddl, query, relation, session, walk, walk_plan};
+use crate::pg::{
+    caller, catalog, comparands, ddl as pg_ddl, glance, query, relation, session, walk, walk_plan,
+};
+
+/// What is known of a query before it is planned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Look {
+    /// It has nothing to do with card numbers, nor has what may be inlined.
+    Clear,
+    /// It compares none; what is inlined might.
+    Open,
+    /// It compares card numbers.
+    Compares,
+}
 
 /// Before a query is planned: planning runs functions and shows estimates, so it is too late after.
-/// True if it compares card numbers. PostgreSQL's own foreign-key queries are judged when they start.
-pub fn before_planning(query: *mut pg_sys::Query) -> bool {
+/// PostgreSQL's own foreign-key queries are judged when they start.
+pub fn before_planning(query: *mut pg_sys::Query) -> Look {
     if is_foreign() {
-        return false;
+        return Look::Clear;
     }
     ddl::keep_trees_out_of_logs();
-    if statement::may_be_foreign_key() || output::is_storing() {
-        return walk::query_compares(query);
+    if !glance::may_matter(query) {
+        return Look::Clear;
     }
-    or_raise(search::check_query(query))
+    let compares = match statement::may_be_foreign_key() || output::is_storing() {
+        true => walk::query_compares(query),
+        false => or_raise(search::check_query(query)),
+    };
+    if compares { Look::Compares } else { Look::Open }
 }
 
 /// After it was planned: what was inlined shows only now; and the plan remembers that it compares.
-pub fn after_planning(plan: *mut pg_sys::PlannedStmt, compares: bool) {
-    if is_foreign() {
+pub fn after_planning(plan: *mut pg_sys::PlannedStmt, look: Look) {
+    if look == Look::Clear {
         return;
     }
+    let compares = look == Look::Compares;
     let inlined = !compares && walk_plan::plan_compares(plan);
     if inlined && !statement::may_be_foreign_key() && !output::is_storing() {
         or_raise(search::require());
     }
     if compares || inlined {
         walk_plan::mark(plan);
+        comparands::seal(plan, compare_text::sealed_comparand);
     }
 }
 
@@ -51,6 +71,9 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
     };
     search::query_starts(desc as usize, kind);
     learn_export();
+    if kind == ForeignKeyCheck::Read {
+        or_raise(conflicts::referenced(desc));
+    }
     if kind != ForeignKeyCheck::None {
         return;
     }
@@ -80,17 +103,13 @@ pub fn utility_begins(node: *mut pg_sys::Node) -> u8 {
         or_raise(tables::check_write(relation));
     }
     or_raise(ddl::check_statement(node));
-    // A constraint that fails tells that a number is there, as a write does.
-    if pg_ddl::adds_constraint_on_pan(node) {
-        or_raise(conflicts::start_utility());
-    }
     pg_ddl::set_dropping_extension(pg_ddl::drops_extension(node));
     let kind = statement::classify(node, output::DUMP_CURSOR);
     match kind {
         Utility::Exports => output::exporting(true),
         Utility::Stores => output::storing(true),
         Utility::Dumps => output::dumping(true),
-        Utility::Analyzes => walk::analyzing(true),
+        Utility::Analyzes => caller::analyzing(true),
         Utility::Other => {}
     }
     kind as u8
@@ -106,9 +125,9 @@ pub fn utility_ends(kind: u8, node: *mut pg_sys::Node) {
         k if k == Utility::Exports as u8 => output::exporting(false),
         k if k == Utility::Stores as u8 => {
             output::storing(false);
-            conflicts::end_utility();
+            conflicts::end_copy();
         }
-        k if k == Utility::Analyzes as u8 => walk::analyzing(false),
+        k if k == Utility::Analyzes as u8 => caller::analyzing(false),
         _ => {}
     }
 }
@@ -129,14 +148,14 @@ pub fn parsed() {
 
 /// The relations of a statement and what it does with them.
 pub fn permissions(list: *mut pg_sys::List) {
-    for written in relation::written(list) {
+    relation::for_each_written(list, |written| {
         or_raise(tables::check_catalog_write(written));
         or_raise(tables::check_write(written));
         // COPY has no plan to start; all else that writes has.
         if output::is_storing() {
             or_raise(conflicts::start_copy(written));
         }
-    }
+    });
 }
 
 /// The indexes that the planner may use: for a user who may not compare, none whose order would tell.
@@ -165,6 +184,7 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
     if aborts || matches!(event, E::XACT_EVENT_COMMIT | E::XACT_EVENT_PREPARE) {
         conflicts::transaction_ends(aborts);
         search::queries_fail();
+        crate::key::nonce::transaction_ends();
         output::dumping(false);
         SUBTRANSACTIONS.with_borrow_mut(Vec::clear);
         crate::audit::flush_reveals();
@@ -172,7 +192,7 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
     // A utility statement may commit while it runs (VACUUM): only a failure cuts it off.
     if aborts {
         output::set_depth((0, 0));
-        walk::set_analyzing_depth(0);
+        caller::set_analyzing_depth(0);
         pg_ddl::set_dropping_extension(false);
         tables::reset();
     }
@@ -187,7 +207,7 @@ pub fn subtransaction(event: pg_sys::SubXactEvent::Type, id: pg_sys::SubTransact
     use pg_sys::SubXactEvent as E;
     match event {
         E::SUBXACT_EVENT_START_SUB => {
-            let depth = Depth { output: output::depth(), analyzing: walk::analyzing_depth() };
+            let depth = Depth { output: output::depth(), analyzing: caller::analyzing_depth() };
             SUBTRANSACTIONS.with_borrow_mut(|s| s.push((id, depth)));
         }
         E::SUBXACT_EVENT_ABORT_SUB => {
@@ -195,7 +215,7 @@ pub fn subtransaction(event: pg_sys::SubXactEvent::Type, id: pg_sys::SubTransact
             search::queries_fail();
             if let Some(depth) = leave(id) {
                 output::set_depth(depth.output);
-                walk::set_analyzing_depth(depth.analyzing);
+                caller::set_analyzing_depth(depth.analyzing);
             }
         }
         E::SUBXACT_EVENT_COMMIT_SUB => {

@@ -74,25 +74,25 @@ unsafe extern "C-unwind" fn planner(
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        let compares = planner_own(query);
+        let look = planner_own(query);
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         let plan = match NEXT_PLANNER {
             Some(next) => next(query, text, options, params),
             None => standard_planner(query, text, options, params),
         };
-        planned_own(plan, compares);
+        planned_own(plan, look);
         plan
     }
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn planner_own(query: *mut pg_sys::Query) -> bool {
+unsafe extern "C-unwind" fn planner_own(query: *mut pg_sys::Query) -> enforce::Look {
     enforce::before_planning(query)
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn planned_own(plan: *mut pg_sys::PlannedStmt, compares: bool) {
-    enforce::after_planning(plan, compares)
+unsafe extern "C-unwind" fn planned_own(plan: *mut pg_sys::PlannedStmt, look: enforce::Look) {
+    enforce::after_planning(plan, look)
 }
 
 unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: c_int) {

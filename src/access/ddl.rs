@@ -6,15 +6,21 @@ use pgrx::pg_sys;
 use super::search;
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
-use crate::pg::{catalog, ddl, session};
+use crate::pg::{catalog, constraints, ddl, session};
 
 const NEEDS_SEARCH: &str = "A list or range partition key, statistics or a clustering on card numbers compares them: \
                             an officer grants the capability search to the role that does it.";
+
+const NEEDS_SEARCH_TO_CONSTRAIN: &str = "A unique or foreign key over card numbers that are there already compares them: \
+                                         make it while the table is empty, or have an officer grant the capability search.";
 
 /// A utility statement is about to run.
 pub fn check_statement(node: *mut pg_sys::Node) -> Result<()> {
     if ddl::orders_or_samples_pan(node) {
         search::require().map_err(|e| e.hint(NEEDS_SEARCH))?;
+    }
+    if constraints::compares_stored(node) {
+        search::require().map_err(|e| e.hint(NEEDS_SEARCH_TO_CONSTRAIN))?;
     }
     if ddl::casts_pan(node) && !session::in_extension_script() {
         audit::record(Class::Denied, "cast of pci.pan");

@@ -8,10 +8,10 @@ use std::cell::RefCell;
 use pgpci_core::access::Capability;
 use pgrx::pg_sys;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, Ring};
 use crate::pg::call::Call;
-use crate::pg::walk;
+use crate::pg::{caller, walk};
 
 thread_local! {
     // Queries that are running, innermost last, by address, with what they are.
@@ -68,15 +68,20 @@ pub fn require() -> Result<()> {
 /// The same, for a comparison function: only where an expression calls it, or a comparison of arrays or rows.
 #[inline]
 pub fn require_in(call: &Call) -> Result<()> {
-    if !call.is_from_expression() && !walk::is_indirect_comparison(call.flinfo()) {
+    if !call.is_from_expression() && !caller::is_indirect_comparison(call.flinfo()) {
         return Ok(());
     }
     let exempt = match foreign_key() {
         ForeignKeyCheck::None => false,
-        ForeignKeyCheck::Read => walk::compares_columns(call.expression(), true),
-        ForeignKeyCheck::Write => walk::compares_columns(call.expression(), false),
+        ForeignKeyCheck::Read => caller::compares_columns(call.expression(), true),
+        ForeignKeyCheck::Write => caller::compares_columns(call.expression(), false),
     };
     if exempt { Ok(()) } else { require() }
+}
+
+/// The refusal, recorded.
+pub fn refuse() -> Error {
+    crate::access::refuse(Capability::Search, DEFAULT_VAULT)
 }
 
 /// 42501 if the query compares card numbers and the user may not. True if it compares any.
@@ -93,7 +98,7 @@ pub fn require_quietly() -> Result<()> {
     let ring = Ring::get()?;
     match ring.is_unaccepted() || crate::access::may(Capability::Search, DEFAULT_VAULT)? {
         true => Ok(()),
-        false => Err(crate::error::Error::denied("may not compare")),
+        false => Err(Error::denied("may not compare")),
     }
 }
 

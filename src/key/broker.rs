@@ -12,10 +12,10 @@ use pgrx::PgSqlErrorCode as S;
 use super::ring::{Key, Ring};
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::pg::delivery::blob_hash;
 use crate::pg::mailbox::{self, Letter, State};
 use crate::pg::region;
 use crate::pg::session;
-use crate::pg::worker::blob_hash;
 
 /// The key in its slot, and when it expires.
 pub fn take(key: &Key) -> Option<(Secret<[u8; 32]>, i64)> {

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use pgpci_core::seal::Pan;
+
 use crate::access::{conflicts, search};
 use crate::error::Result;
 use crate::pg::call::{Call, Value};
@@ -38,7 +40,11 @@ pub fn ge(call: &mut Call) -> Result<Value> {
 
 /// btree support function 1
 pub fn cmp(call: &mut Call) -> Result<Value> {
-    let order = order(call)?;
+    search::require_in(call)?;
+    let (there, written) = (call.pan(0)?, call.pan(1)?);
+    // An index compares what it has with what is being written.
+    conflicts::written(written)?;
+    let order = there.cmp(&written);
     if order == Ordering::Equal {
         conflicts::found_equal()?;
     }
@@ -47,14 +53,20 @@ pub fn cmp(call: &mut Call) -> Result<Value> {
 
 /// hash support function 1
 pub fn hash(call: &mut Call) -> Result<Value> {
-    search::require_in(call)?;
-    Ok((call.pan(0)?.hash32() as i32).into())
+    Ok((hashed(call)?.hash32() as i32).into())
 }
 
 /// hash support function 2
 pub fn hash_extended(call: &mut Call) -> Result<Value> {
+    Ok((hashed(call)?.hash64(call.i64(1) as u64) as i64).into())
+}
+
+/// An index, or a partitioned table, hashes what is being written.
+fn hashed(call: &Call) -> Result<Pan<'_>> {
     search::require_in(call)?;
-    Ok((call.pan(0)?.hash64(call.i64(1) as u64) as i64).into())
+    let pan = call.pan(0)?;
+    conflicts::written(pan)?;
+    Ok(pan)
 }
 
 fn order(call: &Call) -> Result<Ordering> {

@@ -96,6 +96,15 @@ pub fn hash_extended(call: &mut Call) -> Result<Value> {
     Ok((hash_equality(&equality, call.i64(1) as u64) as i64).into())
 }
 
+/// The value that stands in a plan for a comparand given as text; None where it cannot be made now.
+pub fn sealed_comparand(text: &[u8]) -> Option<Vec<u8>> {
+    let made = match seal::is_sealed_text(text) {
+        true => PanBuf::parse_sealed(text).ok(),
+        false => ClearPan::parse(text).ok().and_then(|clear| super::comparand(&clear, DEFAULT_VAULT).ok()),
+    };
+    made.map(|pan| pan.as_bytes().to_vec())
+}
+
 /// The comparand of the scan so far: a keyed fingerprint of its text, never the digits, and its hash.
 #[derive(Clone, Copy)]
 struct Cached {

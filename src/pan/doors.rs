@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::key::{self, ring::Ring};
 use crate::pg::call::{Call, Value, varlena};
 use crate::pg::counters::{self, Kind};
-use crate::pg::worker::blob_hash;
+use crate::pg::delivery::blob_hash;
 use crate::pg::{catalog, session};
 
 /// What `reveal` found out at the first value of a scan, so that the next costs little.

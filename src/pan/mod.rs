@@ -17,7 +17,7 @@ use pgpci_core::seal::{self, PanBuf};
 
 use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, NO_VAULT, Ring};
-use crate::pg::catalog;
+use crate::pg::{catalog, session};
 use crate::{access, key};
 
 /// The vault of a column's type modifier; the default vault without one.
@@ -26,7 +26,7 @@ fn vault_of(typmod: i32) -> i32 {
 }
 
 /// A stored value from the digits or the sealed form. Whoever may search but not store gets a value that
-/// can be compared and nothing else, where no column is known that would keep it.
+/// can be compared and nothing else, where no column is known that would keep it and no trigger runs, whose row would.
 fn make(text: &[u8], typmod: i32) -> Result<PanBuf> {
     if seal::is_sealed_text(text) {
         return Ok(PanBuf::parse_sealed(text)?);
@@ -34,16 +34,22 @@ fn make(text: &[u8], typmod: i32) -> Result<PanBuf> {
     let clear = ClearPan::parse(text)?;
     let vault = vault_of(typmod);
     if !access::may(Capability::Store, vault)? {
-        let can_compare =
-            typmod <= NO_VAULT && !output::is_storing() && access::may(Capability::Search, vault)?;
+        let can_compare = typmod <= NO_VAULT
+            && !output::is_storing()
+            && !session::in_trigger()
+            && access::may(Capability::Search, vault)?;
         if !can_compare {
             return Err(access::refuse(Capability::Store, vault));
         }
-        let keys = Sealing::of(vault)?;
-        let equality = keys.equality.ok_or_else(|| Error::state("the vault is not searchable"))?;
-        return key::with_equality(equality, |key| seal::comparand(key, &clear));
+        return comparand(&clear, vault);
     }
     store(&clear, vault)
+}
+
+/// A value that can be compared with those of the vault and nothing else.
+fn comparand(clear: &ClearPan, vault: i32) -> Result<PanBuf> {
+    let equality = Sealing::of(vault)?.equality.ok_or_else(|| Error::state("the vault is not searchable"))?;
+    key::with_equality(equality, |key| seal::comparand(key, clear))
 }
 
 /// Seals digits into a vault; the caller has checked that they may.

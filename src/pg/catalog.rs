@@ -21,8 +21,8 @@ pub struct Catalog {
     pub namespace: pg_sys::Oid,
     /// Type `pci.pan`.
     pub pan: pg_sys::Oid,
-    /// The operators of `pci.pan` with itself and with text.
-    pub operators: Vec<pg_sys::Oid>,
+    /// The operators in the order of `OPERATORS`: (pan, pan), (pan, text), (text, pan) of each.
+    operators: [[pg_sys::Oid; 3]; OPERATORS.len()],
     /// Tables, in the order of `TABLES`.
     tables: [pg_sys::Oid; TABLES.len()],
 }
@@ -44,7 +44,13 @@ impl Catalog {
 
     /// Whether the operator compares card numbers.
     pub fn is_pan_operator(&self, operator: pg_sys::Oid) -> bool {
-        self.operators.contains(&operator)
+        operator != pg_sys::InvalidOid && self.operators.iter().flatten().any(|ours| *ours == operator)
+    }
+
+    /// The operator that compares two card numbers as this one compares a card number with text.
+    pub fn operator_of_pans(&self, with_text: pg_sys::Oid) -> Option<pg_sys::Oid> {
+        let row = self.operators.iter().find(|row| row[1..].contains(&with_text))?;
+        (with_text != pg_sys::InvalidOid && row[0] != pg_sys::InvalidOid).then_some(row[0])
     }
 }
 
@@ -139,13 +145,8 @@ fn look_up() -> Option<Catalog> {
         if pan == pg_sys::InvalidOid {
             return None;
         }
-        let mut operators = Vec::with_capacity(18);
-        for name in OPERATORS {
-            for (left, right) in [(pan, pan), (pan, pg_sys::TEXTOID), (pg_sys::TEXTOID, pan)] {
-                operators.push(operator(name, left, right));
-            }
-        }
-        operators.retain(|oid| *oid != pg_sys::InvalidOid);
+        let sides = [(pan, pan), (pan, pg_sys::TEXTOID), (pg_sys::TEXTOID, pan)];
+        let operators = OPERATORS.map(|name| sides.map(|(left, right)| operator(name, left, right)));
         let tables = TABLES.map(|name| {
             let name = CString::new(name).unwrap_or_default();
             pg_sys::get_relname_relid(name.as_ptr(), namespace)

@@ -34,3 +34,25 @@ pub unsafe fn is_hash_partitioned(specification: *mut pg_sys::PartitionSpec) -> 
         return (*specification).strategy == pg_sys::PartitionStrategy::PARTITION_STRATEGY_HASH;
     }
 }
+
+/// What PostgreSQL's tree walkers call for each node.
+pub type Walker = Option<unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut core::ffi::c_void) -> bool>;
+
+unsafe extern "C-unwind" {
+    /// PostgreSQL's own, without pgrx's guard: for walkers that are plain old frames.
+    #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
+    pub fn query_tree_walker(
+        query: *mut pg_sys::Query,
+        walker: Walker,
+        context: *mut core::ffi::c_void,
+        flags: core::ffi::c_int,
+    ) -> bool;
+
+    /// See `query_tree_walker`.
+    #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_walker_impl")]
+    pub fn expression_tree_walker(
+        node: *mut pg_sys::Node,
+        walker: Walker,
+        context: *mut core::ffi::c_void,
+    ) -> bool;
+}

@@ -6,8 +6,8 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
 use crate::pg::catalog;
+use crate::pg::nodes::list;
 use crate::pg::statement::relation_of;
-use crate::pg::walk::list;
 
 thread_local! {
     static DROPPING_EXTENSION: Cell<bool> = const { Cell::new(false) };
@@ -40,21 +40,6 @@ pub fn orders_or_samples_pan(node: *mut pg_sys::Node) -> bool {
             NodeTag::T_ClusterStmt => table_holds_pan((*node.cast::<pg_sys::ClusterStmt>()).relation),
             NodeTag::T_CreateStatsStmt => list((*node.cast::<pg_sys::CreateStatsStmt>()).relations)
                 .any(|relation| table_holds_pan(relation.cast())),
-            _ => false,
-        }
-    }
-}
-
-/// Whether the statement may add a constraint to a table with a card number: a unique index, ALTER TABLE.
-pub fn adds_constraint_on_pan(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: a valid parse tree; the tag says what the node is.
-    unsafe {
-        match (*node).type_ {
-            NodeTag::T_IndexStmt => {
-                let index = node.cast::<pg_sys::IndexStmt>();
-                (*index).unique && table_holds_pan((*index).relation)
-            }
-            NodeTag::T_AlterTableStmt => table_holds_pan((*node.cast::<pg_sys::AlterTableStmt>()).relation),
             _ => false,
         }
     }
@@ -131,9 +116,11 @@ const TYPE: u32 = 1247;
 const NAMESPACE: u32 = 2615;
 const OPERATOR: u32 = 2617;
 
+/// Whether a table has a column with a card number.
+///
 /// # Safety
 /// `relation` is null or a valid RangeVar.
-unsafe fn table_holds_pan(relation: *mut pg_sys::RangeVar) -> bool {
+pub unsafe fn table_holds_pan(relation: *mut pg_sys::RangeVar) -> bool {
     // SAFETY: by contract; the relation is released.
     unsafe {
         let Some(oid) = relation_of(relation) else { return false };

@@ -3,14 +3,23 @@
 
 pub mod analyze;
 pub mod call;
+pub mod caller;
 pub mod catalog;
+pub mod comparands;
 pub mod compat;
+pub mod constraints;
 pub mod counters;
 pub mod ddl;
+pub mod delivery;
 pub mod exports;
+pub mod glance;
+pub mod harmless;
 pub mod helper;
 pub mod label;
 pub mod mailbox;
+pub mod nodes;
+pub mod partition;
+pub mod plan;
 pub mod query;
 pub mod region;
 pub mod relation;

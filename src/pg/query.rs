@@ -3,14 +3,17 @@
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
-/// The relations that it inserts into or updates.
+use crate::pg::call::varlena_bytes;
+use crate::pg::catalog;
+use crate::pg::nodes::list;
+
+/// The relations that it writes.
 pub fn targets(desc: *mut pg_sys::QueryDesc) -> Vec<pg_sys::Oid> {
     // SAFETY: a valid descriptor; resultRelations are indexes into the range table, from 1.
     unsafe {
         let plan = (*desc).plannedstmt;
         let relations = (*plan).resultRelations;
-        let only_deletes = (*desc).operation == pg_sys::CmdType::CMD_DELETE && !(*plan).hasModifyingCTE;
-        if relations.is_null() || only_deletes {
+        if relations.is_null() {
             return Vec::new();
         }
         (0..(*relations).length as usize)
@@ -18,6 +21,66 @@ pub fn targets(desc: *mut pg_sys::QueryDesc) -> Vec<pg_sys::Oid> {
             .map(|i| (*(*(*plan).rtable).elements.add(i)).ptr_value.cast::<pg_sys::RangeTblEntry>())
             .map(|entry| (*entry).relid)
             .collect()
+    }
+}
+
+/// Whether it deletes and does nothing else.
+pub fn only_deletes(desc: *mut pg_sys::QueryDesc) -> bool {
+    // SAFETY: a valid descriptor.
+    unsafe { (*desc).operation == pg_sys::CmdType::CMD_DELETE && !(*(*desc).plannedstmt).hasModifyingCTE }
+}
+
+/// Whether it writes card numbers into their columns: any INSERT, MERGE or CTE may, an UPDATE that sets such a column
+/// does. An UPDATE of other columns only keeps what the row has.
+pub fn sets_pan(desc: *mut pg_sys::QueryDesc) -> bool {
+    // SAFETY: a valid descriptor.
+    unsafe {
+        let plan = (*desc).plannedstmt;
+        if only_deletes(desc) {
+            return false;
+        }
+        if (*desc).operation != pg_sys::CmdType::CMD_UPDATE || (*plan).hasModifyingCTE {
+            return true;
+        }
+        #[cfg(feature = "pg15")]
+        let permissions = list((*plan).rtable).map(|node| &*node.cast::<pg_sys::RangeTblEntry>());
+        #[cfg(not(feature = "pg15"))]
+        let permissions = list((*plan).permInfos).map(|node| &*node.cast::<pg_sys::RTEPermissionInfo>());
+        permissions.into_iter().any(|entry| {
+            let mut bit = -1;
+            std::iter::from_fn(|| {
+                bit = pg_sys::bms_next_member(entry.updatedCols, bit);
+                (bit >= 0).then_some(bit + pg_sys::FirstLowInvalidHeapAttributeNumber)
+            })
+            .any(|column| catalog::contains_pan(pg_sys::get_atttype(entry.relid, column as i16)))
+        })
+    }
+}
+
+/// Calls `f` with each card number among its parameters.
+pub fn for_each_pan_parameter(desc: *mut pg_sys::QueryDesc, mut f: impl FnMut(&[u8])) {
+    // SAFETY: a valid descriptor; parameters of SPI queries are all there.
+    unsafe {
+        let (params, Some(catalog)) = ((*desc).params, catalog::get()) else { return };
+        if params.is_null() {
+            return;
+        }
+        for i in 0..(*params).numParams as usize {
+            let param = &*(*params).params.as_ptr().add(i);
+            if !param.isnull && param.ptype == catalog.pan {
+                f(varlena_bytes(param.value));
+            }
+        }
+    }
+}
+
+/// Whether a foreign-key query looks for the referenced row of a new one: PostgreSQL writes the parameter last in it,
+/// and first in those that look for rows that refer to an old one.
+pub fn looks_for_referenced(desc: *mut pg_sys::QueryDesc) -> bool {
+    // SAFETY: the text of a query is a C string, or null.
+    unsafe {
+        let text = (*desc).sourceText;
+        !text.is_null() && !std::ffi::CStr::from_ptr(text).to_bytes().windows(9).any(|w| w == b" WHERE $1")
     }
 }
 

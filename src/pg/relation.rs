@@ -6,26 +6,23 @@ use std::collections::HashMap;
 use pgrx::pg_sys;
 
 use crate::pg::catalog;
-use crate::pg::walk::list;
+use crate::pg::nodes::{list, oids};
+use crate::pg::partition;
 
-/// The relations that a list of permissions lets a statement write.
-pub fn written(permissions: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
+/// Calls `f` with each relation that a list of permissions lets a statement write.
+pub fn for_each_written(permissions: *mut pg_sys::List, mut f: impl FnMut(pg_sys::Oid)) {
     let writes = pg_sys::ACL_INSERT | pg_sys::ACL_UPDATE | pg_sys::ACL_DELETE | pg_sys::ACL_TRUNCATE;
     // SAFETY: ExecutorCheckPerms gets range table entries on 15, permission infos later.
     unsafe {
-        list(permissions)
-            .map(|node| {
-                #[cfg(feature = "pg15")]
-                let entry = &*node.cast::<pg_sys::RangeTblEntry>();
-                #[cfg(not(feature = "pg15"))]
-                let entry = &*node.cast::<pg_sys::RTEPermissionInfo>();
-                (entry.relid, entry.requiredPerms)
-            })
-            .filter(|(relation, required)| {
-                *relation != pg_sys::InvalidOid && required & writes as pg_sys::AclMode != 0
-            })
-            .map(|(relation, _)| relation)
-            .collect()
+        for node in list(permissions) {
+            #[cfg(feature = "pg15")]
+            let entry = &*node.cast::<pg_sys::RangeTblEntry>();
+            #[cfg(not(feature = "pg15"))]
+            let entry = &*node.cast::<pg_sys::RTEPermissionInfo>();
+            if entry.relid != pg_sys::InvalidOid && entry.requiredPerms & writes as pg_sys::AclMode != 0 {
+                f(entry.relid);
+            }
+        }
     }
 }
 
@@ -58,45 +55,108 @@ unsafe fn is_pan_index(index: *mut pg_sys::IndexOptInfo) -> bool {
     unsafe { (0..(*index).nkeycolumns as usize).any(|i| catalog::contains_pan(*(*index).opcintype.add(i))) }
 }
 
-thread_local! {
-    static CONSTRAINED: RefCell<HashMap<pg_sys::Oid, bool>> = RefCell::new(HashMap::new());
+/// What a table's structure makes of a write to it.
+#[derive(Clone, Copy, Default)]
+pub struct Rules {
+    /// A card number that is written is compared with others: by a unique index or exclusion constraint, by a foreign
+    /// key from it, by the choice of a hash partition; here or in a partition.
+    pub compares: bool,
+    /// It refers to another by a foreign key.
+    pub refers: bool,
+    /// Rows lie in hash partitions by a card number, and a trigger may change it in any UPDATE.
+    pub may_move: bool,
 }
 
-/// Whether the relation has a unique index on a card number, or a foreign key from one. Remembered until
-/// any relation changes.
-pub fn has_pan_constraint(relation: pg_sys::Oid) -> bool {
-    if let Some(known) = CONSTRAINED.with_borrow(|map| map.get(&relation).copied()) {
+impl Rules {
+    /// Those of another table of the same statement, or of a partition, too.
+    pub fn add(&mut self, other: Rules) {
+        self.compares |= other.compares;
+        self.refers |= other.refers;
+        self.may_move |= other.may_move;
+    }
+}
+
+thread_local! {
+    static RULES: RefCell<HashMap<pg_sys::Oid, Rules>> = RefCell::new(HashMap::new());
+}
+
+/// The rules of a relation. Remembered until any relation changes.
+pub fn rules(relation: pg_sys::Oid) -> Rules {
+    if let Some(known) = RULES.with_borrow(|map| map.get(&relation).copied()) {
         return known;
     }
     // SAFETY: the statement holds a lock on the relation.
-    let found = unsafe { look_for_constraint(relation) };
-    CONSTRAINED.with_borrow_mut(|map| map.insert(relation, found));
+    let found = unsafe { read_rules(relation) };
+    RULES.with_borrow_mut(|map| map.insert(relation, found));
     found
 }
 
 /// Forgets what is remembered of relations.
 pub fn forget() {
-    CONSTRAINED.with_borrow_mut(HashMap::clear);
+    RULES.with_borrow_mut(HashMap::clear);
+}
+
+/// Whether the relation has no rows, and never had any since it was made or emptied.
+pub fn is_empty(oid: pg_sys::Oid) -> bool {
+    // SAFETY: the relation is locked by the statement, or by us for the moment.
+    unsafe {
+        let relation = pg_sys::try_relation_open(oid, pg_sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return true;
+        }
+        let own = match (*(*relation).rd_rel).relkind as u8 {
+            pg_sys::RELKIND_RELATION | pg_sys::RELKIND_MATVIEW | pg_sys::RELKIND_TOASTVALUE => {
+                pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM) == 0
+            }
+            pg_sys::RELKIND_PARTITIONED_TABLE => true,
+            _ => false,
+        };
+        let children = partition::children(relation);
+        pg_sys::relation_close(relation, pg_sys::AccessShareLock as i32);
+        own && children.into_iter().all(is_empty)
+    }
 }
 
 /// # Safety
 /// The relation is locked.
-unsafe fn look_for_constraint(oid: pg_sys::Oid) -> bool {
-    // SAFETY: by contract; lists and relation are released.
+unsafe fn read_rules(oid: pg_sys::Oid) -> Rules {
+    // SAFETY: by contract; lists and relations are released.
     unsafe {
         let relation = pg_sys::RelationIdGetRelation(oid);
         if relation.is_null() {
-            return false;
+            return Rules::default();
         }
-        let holds_pan = |column: i16| column > 0 && catalog::contains_pan(pg_sys::get_atttype(oid, column));
+        let is_routed = partition::is_routed_by_hash(relation);
+        let triggers = (*relation).trigdesc;
+        let before_update = !triggers.is_null() && (*triggers).trig_update_before_row;
         let foreign = list(pg_sys::RelationGetFKeyList(relation)).any(|node| {
             let key = &*node.cast::<pg_sys::ForeignKeyCacheInfo>();
-            key.conrelid == oid && key.conkey[..key.nkeys as usize].iter().any(|c| holds_pan(*c))
+            key.conrelid == oid && key.conkey[..key.nkeys as usize].iter().any(|c| column_holds_pan(oid, *c))
         });
+        let mut rules = Rules {
+            compares: is_routed || foreign || has_unique_index(relation),
+            refers: foreign,
+            may_move: is_routed && before_update,
+        };
+        let children = partition::children(relation);
+        pg_sys::RelationClose(relation);
+        for child in children {
+            rules.add(self::rules(child));
+        }
+        rules
+    }
+}
+
+/// Whether a unique index or an exclusion constraint compares card numbers.
+///
+/// # Safety
+/// `relation` is open.
+unsafe fn has_unique_index(relation: pg_sys::Relation) -> bool {
+    // SAFETY: by contract; the indexes are released.
+    unsafe {
         let indexes = pg_sys::RelationGetIndexList(relation);
-        let count = if indexes.is_null() { 0 } else { (*indexes).length as usize };
-        let unique = (0..count).any(|i| {
-            let index = pg_sys::RelationIdGetRelation((*(*indexes).elements.add(i)).oid_value);
+        oids(indexes).any(|index| {
+            let index = pg_sys::RelationIdGetRelation(index);
             if index.is_null() {
                 return false;
             }
@@ -104,15 +164,20 @@ unsafe fn look_for_constraint(oid: pg_sys::Oid) -> bool {
             // By the table's columns, for an index may store something else (a hash); an expression (column 0) has
             // only the index's own.
             let columns = (*form).indkey.values.as_ptr();
-            let types = (0..(*form).indnkeyatts as usize).any(|k| match *columns.add(k) {
+            let holds_pan = (0..(*form).indnkeyatts as usize).any(|k| match *columns.add(k) {
                 0 => catalog::contains_pan((*crate::pg::compat::attribute((*index).rd_att, k)).atttypid),
-                column => holds_pan(column),
+                column => column_holds_pan((*relation).rd_id, column),
             });
-            let found = ((*form).indisunique || (*form).indisexclusion) && types;
+            let found = ((*form).indisunique || (*form).indisexclusion) && holds_pan;
             pg_sys::RelationClose(index);
             found
-        });
-        pg_sys::RelationClose(relation);
-        foreign || unique
+        })
     }
+}
+
+/// # Safety
+/// The relation is locked.
+unsafe fn column_holds_pan(relation: pg_sys::Oid, column: i16) -> bool {
+    // SAFETY: a syscache look-up.
+    column > 0 && unsafe { catalog::contains_pan(pg_sys::get_atttype(relation, column)) }
 }

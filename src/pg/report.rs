@@ -1,4 +1,5 @@
-//! Keeps input out of the context lines of an error: COPY and Bind add the value that they were reading.
+//! Keeps input out of the context of an error: COPY and Bind add the value that they were reading, SPI the statement.
+//! All other context, and the position in the statement, stays as PostgreSQL has it.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
@@ -10,64 +11,102 @@ unsafe extern "C-unwind" {
     fn errcontext_msg(format: *const core::ffi::c_char, ...) -> core::ffi::c_int;
 }
 
-thread_local! {
-    static CONTEXT: RefCell<CString> = RefCell::new(CString::default());
+/// The stack of the error that is being raised: what was kept, and what stands for what was not.
+#[derive(Default)]
+struct Stack {
+    frames: Vec<pg_sys::ErrorContextCallback>,
+    texts: Vec<CString>,
 }
 
-static mut CALLBACK: pg_sys::ErrorContextCallback = pg_sys::ErrorContextCallback {
-    previous: std::ptr::null_mut(),
-    callback: Some(add),
-    arg: std::ptr::null_mut(),
-};
+thread_local! {
+    static STACK: RefCell<Stack> = RefCell::default();
+}
 
-/// Call it right before an error is raised about a value that may hold digits: the context lines stay, but
-/// for the value they quote.
+/// Call it right before an error is raised about a value that may hold digits. Whoever catches the error puts back
+/// the stack that was there before, as PostgreSQL does after every error.
 pub fn hide_input_in_context() {
-    // SAFETY: GetErrorContextStack returns a palloc'd string or null. Whoever catches the error puts back the
-    // stack that was there before, as PostgreSQL does after every error.
+    // SAFETY: the stack is a list of frames that live until the error has passed them; nothing else touches it meanwhile.
     unsafe {
-        if pg_sys::error_context_stack.is_null() {
-            return;
+        let mut stack = Stack::default();
+        let mut frame = pg_sys::error_context_stack;
+        while !frame.is_null() {
+            let said = what_it_says(&*frame);
+            match without_input(&said) {
+                None => stack.frames.push(*frame),
+                Some(text) => {
+                    let is_statement = text.is_empty();
+                    // The number of the text, and whether the position belongs to a statement that is hidden.
+                    let arg = stack.texts.len() << 1 | usize::from(is_statement);
+                    stack.texts.push(CString::new(text).unwrap_or_default());
+                    let arg = std::ptr::without_provenance_mut(arg);
+                    stack.frames.push(pg_sys::ErrorContextCallback {
+                        previous: std::ptr::null_mut(),
+                        callback: Some(say),
+                        arg,
+                    });
+                }
+            }
+            frame = (*frame).previous;
         }
+        STACK.with_borrow_mut(|place| {
+            *place = stack;
+            let first = place.frames.as_mut_ptr();
+            let count = place.frames.len();
+            for i in 0..count {
+                (*first.add(i)).previous =
+                    if i + 1 < count { first.add(i + 1) } else { std::ptr::null_mut() };
+            }
+            pg_sys::error_context_stack = if count > 0 { first } else { std::ptr::null_mut() };
+        });
+    }
+}
+
+/// # Safety
+/// `frame` is a frame of the error context stack.
+unsafe fn what_it_says(frame: &pg_sys::ErrorContextCallback) -> String {
+    let mut alone = pg_sys::ErrorContextCallback { previous: std::ptr::null_mut(), ..*frame };
+    // SAFETY: by contract; GetErrorContextStack returns a palloc'd string or null.
+    unsafe {
+        let whole = pg_sys::error_context_stack;
+        pg_sys::error_context_stack = &raw mut alone;
         let text = pg_sys::GetErrorContextStack();
-        let text =
-            if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() };
-        CONTEXT.set(CString::new(without_values(&text)).unwrap_or_default());
-        pg_sys::error_context_stack = &raw mut CALLBACK;
+        pg_sys::error_context_stack = whole;
+        if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
     }
 }
 
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn add(_arg: *mut core::ffi::c_void) {
+unsafe extern "C-unwind" fn say(arg: *mut core::ffi::c_void) {
+    let arg = arg.addr();
     // The pointer leaves the borrow: an error in errcontext_msg must not keep it.
-    let (text, empty) = CONTEXT.with_borrow(|context| (context.as_ptr(), context.is_empty()));
-    if !empty {
-        // SAFETY: called by errfinish while it builds the error; CONTEXT is not set meanwhile.
-        #[allow(ffi_unwind_calls, reason = "plain old frame")]
-        unsafe {
+    let text =
+        STACK.with_borrow(|stack| stack.texts.get(arg >> 1).map(|text| (text.as_ptr(), text.is_empty())));
+    // SAFETY: called by errfinish while it builds the error; the text is not changed meanwhile.
+    #[allow(ffi_unwind_calls, reason = "plain old frame")]
+    unsafe {
+        if arg & 1 == 1 {
+            pg_sys::errposition(0);
+        }
+        if let Some((text, false)) = text {
             errcontext_msg(c"%s".as_ptr(), text);
         }
     }
 }
 
-/// `COPY t, line 1, column card: "…"` and `portal parameter $1 = '…'` end before the value, which may run over
-/// several lines: what follows goes too, up to a line that only PostgreSQL writes. What quotes SQL goes altogether.
-fn without_values(context: &str) -> String {
-    let mut kept = Vec::new();
-    let mut in_value = false;
-    for line in context.lines() {
-        let copy = line.starts_with("COPY ");
-        let bind = line.contains("portal ") && line.contains("parameter $");
-        if copy || bind {
-            let mark = if copy { ": \"" } else { " = " };
-            in_value = line.contains(mark);
-            kept.push(line.split_once(mark).map_or(line, |(before, _)| before));
-        } else if line.starts_with("PL/pgSQL function ") || line.starts_with("SQL function ") {
-            in_value = false;
-            kept.push(line);
-        } else if !in_value && line.starts_with("while ") {
-            kept.push(line);
-        }
-    }
-    kept.join("\n")
+/// What is left of a frame's text without the input it quotes; None: it quotes none.
+/// `COPY t, line 1, column card: "…"` and `portal parameter $1 = '…'` end before the value; a statement with more
+/// than a few digits goes altogether.
+fn without_input(text: &str) -> Option<String> {
+    let mark = if text.starts_with("COPY ") {
+        ": \""
+    } else if text.contains("portal ") && text.contains("parameter $") {
+        " = "
+    } else {
+        let digits = text.bytes().filter(u8::is_ascii_digit).count();
+        return (digits >= FEW).then(String::new);
+    };
+    text.split_once(mark).map(|(before, _)| before.to_owned())
 }
+
+/// Fewer digits than that are none of a card number's but its mask's.
+const FEW: usize = 6;

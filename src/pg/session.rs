@@ -59,6 +59,12 @@ pub fn is_member(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     member == role || unsafe { pg_sys::is_member_of_role_nosuper(member, role) }
 }
 
+/// Whether a trigger's function is running.
+pub fn in_trigger() -> bool {
+    // SAFETY: takes no arguments and only reads a backend-local variable.
+    unsafe { pgrx::direct_function_call::<i32>(pg_sys::pg_trigger_depth, &[]) }.is_some_and(|depth| depth > 0)
+}
+
 /// The database of this backend, or InvalidOid.
 pub fn database() -> pg_sys::Oid {
     // SAFETY: reads a backend-local variable.

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
-use crate::pg::walk::list;
+use crate::pg::nodes::list;
 
 /// Utility statements that matter here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

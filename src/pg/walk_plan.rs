@@ -5,7 +5,9 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
 use crate::pg::catalog::{self, Catalog};
-use crate::pg::walk::{expression_compares, list};
+use crate::pg::nodes::list;
+use crate::pg::plan::{self, for_each_node};
+use crate::pg::walk::expression_compares;
 
 /// Marks the plan: it compares card numbers. It now depends on the grants, so that it is made anew,
 /// and the question asked again, whenever a grant changes.
@@ -42,52 +44,47 @@ pub fn plan_compares(plan: *mut pg_sys::PlannedStmt) -> bool {
     };
     // SAFETY: a valid plan, read only.
     unsafe {
-        node_compares((*plan).planTree, &catalog)
-            || list((*plan).subplans).any(|sub| node_compares(sub.cast(), &catalog))
+        for_each_node(plan, &mut |node| {
+            compares_by_itself(node, &catalog)
+                || plan::expressions(node).into_iter().any(|e| expression_compares(e, &catalog))
+        })
     }
 }
 
 /// Whether a plan makes a card number, rather than passing on stored ones.
 pub fn makes_pan(plan: *mut pg_sys::PlannedStmt) -> bool {
-    // SAFETY: a valid plan, read only.
-    unsafe { node_makes((*plan).planTree) || list((*plan).subplans).any(|sub| node_makes(sub.cast())) }
-}
-
-/// # Safety
-/// `plan` is null or a valid plan node.
-unsafe fn node_makes(plan: *mut pg_sys::Plan) -> bool {
-    if plan.is_null() {
-        return false;
-    }
-    // SAFETY: by contract; the tag says what the node is.
+    // SAFETY: a valid plan, read only; the tag says what the node is.
     unsafe {
-        let makes = |l: *mut pg_sys::List| list(l).any(|node| expression_makes(node));
-        let children = |l: *mut pg_sys::List| list(l).any(|child| node_makes(child.cast()));
-        let own = match (*plan.cast::<pg_sys::Node>()).type_ {
-            NodeTag::T_ModifyTable => {
-                let node = plan.cast::<pg_sys::ModifyTable>();
-                makes((*node).onConflictSet)
-                    || list((*node).mergeActionLists).any(|actions| {
-                        list(actions.cast()).any(|a| makes((*a.cast::<pg_sys::MergeAction>()).targetList))
+        for_each_node(plan, &mut |node| {
+            let columns = (*node).targetlist.cast();
+            match (*node.cast::<pg_sys::Node>()).type_ {
+                // Their columns come from outside of any table, whatever the expressions say.
+                NodeTag::T_FunctionScan | NodeTag::T_TableFuncScan | NodeTag::T_ForeignScan => {
+                    list((*node).targetlist).any(|column| {
+                        let column = column.cast::<pg_sys::TargetEntry>();
+                        catalog::contains_pan(pg_sys::exprType((*column).expr.cast()))
                     })
+                }
+                NodeTag::T_ModifyTable => {
+                    let node = node.cast::<pg_sys::ModifyTable>();
+                    expression_makes((*node).onConflictSet.cast())
+                        || expression_makes((*node).mergeActionLists.cast())
+                        || expression_makes(columns)
+                }
+                NodeTag::T_ValuesScan => {
+                    let node = node.cast::<pg_sys::ValuesScan>();
+                    expression_makes((*node).values_lists.cast()) || expression_makes(columns)
+                }
+                _ => expression_makes(columns),
             }
-            NodeTag::T_ValuesScan => {
-                list((*plan.cast::<pg_sys::ValuesScan>()).values_lists).any(|row| makes(row.cast()))
-            }
-            NodeTag::T_Append => children((*plan.cast::<pg_sys::Append>()).appendplans),
-            NodeTag::T_MergeAppend => children((*plan.cast::<pg_sys::MergeAppend>()).mergeplans),
-            NodeTag::T_SubqueryScan => node_makes((*plan.cast::<pg_sys::SubqueryScan>()).subplan),
-            NodeTag::T_CustomScan => children((*plan.cast::<pg_sys::CustomScan>()).custom_plans),
-            NodeTag::T_FunctionScan => list((*plan.cast::<pg_sys::FunctionScan>()).functions)
-                .any(|f| expression_makes((*f.cast::<pg_sys::RangeTblFunction>()).funcexpr)),
-            _ => false,
-        };
-        own || makes((*plan).targetlist) || node_makes((*plan).lefttree) || node_makes((*plan).righttree)
+        })
     }
 }
 
+/// Whether an expression, or one in a list of expressions, gives a card number that no table holds yet.
+///
 /// # Safety
-/// `node` is null or a valid expression.
+/// `node` is null or a valid expression, target entry or list of them.
 unsafe fn expression_makes(node: *mut pg_sys::Node) -> bool {
     if node.is_null() {
         return false;
@@ -95,7 +92,11 @@ unsafe fn expression_makes(node: *mut pg_sys::Node) -> bool {
     // SAFETY: by contract; the tag says what the node is.
     unsafe {
         match (*node).type_ {
+            NodeTag::T_List => list(node.cast()).any(|element| expression_makes(element)),
             NodeTag::T_TargetEntry => expression_makes((*node.cast::<pg_sys::TargetEntry>()).expr.cast()),
+            NodeTag::T_MergeAction => {
+                expression_makes((*node.cast::<pg_sys::MergeAction>()).targetList.cast())
+            }
             NodeTag::T_Var => false,
             NodeTag::T_Const if (*node.cast::<pg_sys::Const>()).constisnull => false,
             NodeTag::T_Param
@@ -108,34 +109,17 @@ unsafe fn expression_makes(node: *mut pg_sys::Node) -> bool {
     }
 }
 
+/// Whether a node compares card numbers apart from its expressions: it sorts, groups or hashes by them.
+///
 /// # Safety
-/// `plan` is null or a valid plan node.
-unsafe fn node_compares(plan: *mut pg_sys::Plan, catalog: &Catalog) -> bool {
-    if plan.is_null() {
-        return false;
-    }
+/// `plan` is a valid plan node.
+unsafe fn compares_by_itself(plan: *mut pg_sys::Plan, catalog: &Catalog) -> bool {
     // SAFETY: by contract; the tag says what the node is.
     unsafe {
-        let expressions = |l: *mut pg_sys::List| expression_compares(l.cast(), catalog);
         let operators = |count: i32, at: *mut pg_sys::Oid| {
             (0..count as usize).any(|i| catalog.is_pan_operator(*at.add(i)))
         };
-        let children = |l: *mut pg_sys::List| list(l).any(|child| node_compares(child.cast(), catalog));
-        let own = match (*plan.cast::<pg_sys::Node>()).type_ {
-            NodeTag::T_IndexScan => expressions((*plan.cast::<pg_sys::IndexScan>()).indexqualorig),
-            NodeTag::T_IndexOnlyScan => expressions((*plan.cast::<pg_sys::IndexOnlyScan>()).indexqual),
-            NodeTag::T_BitmapIndexScan => {
-                expressions((*plan.cast::<pg_sys::BitmapIndexScan>()).indexqualorig)
-            }
-            NodeTag::T_NestLoop => expressions((*plan.cast::<pg_sys::Join>()).joinqual),
-            NodeTag::T_HashJoin => {
-                expressions((*plan.cast::<pg_sys::Join>()).joinqual)
-                    || expressions((*plan.cast::<pg_sys::HashJoin>()).hashclauses)
-            }
-            NodeTag::T_MergeJoin => {
-                expressions((*plan.cast::<pg_sys::Join>()).joinqual)
-                    || expressions((*plan.cast::<pg_sys::MergeJoin>()).mergeclauses)
-            }
+        match (*plan.cast::<pg_sys::Node>()).type_ {
             NodeTag::T_Memoize => {
                 let node = plan.cast::<pg_sys::Memoize>();
                 operators((*node).numKeys, (*node).hashOperators)
@@ -165,27 +149,23 @@ unsafe fn node_compares(plan: *mut pg_sys::Plan, catalog: &Catalog) -> bool {
                 let node = plan.cast::<pg_sys::RecursiveUnion>();
                 operators((*node).numCols, (*node).dupOperators)
             }
+            NodeTag::T_SetOp => {
+                let node = plan.cast::<pg_sys::SetOp>();
+                let count = (*node).numCols;
+                #[cfg(not(feature = "pg18"))]
+                return operators(count, (*node).dupOperators);
+                #[cfg(feature = "pg18")]
+                return operators(count, (*node).cmpOperators);
+            }
             NodeTag::T_MergeAppend => {
                 let node = plan.cast::<pg_sys::MergeAppend>();
-                operators((*node).numCols, (*node).sortOperators) || children((*node).mergeplans)
+                operators((*node).numCols, (*node).sortOperators)
             }
             NodeTag::T_GatherMerge => {
                 let node = plan.cast::<pg_sys::GatherMerge>();
                 operators((*node).numCols, (*node).sortOperators)
             }
-            NodeTag::T_Append => children((*plan.cast::<pg_sys::Append>()).appendplans),
-            NodeTag::T_BitmapAnd => children((*plan.cast::<pg_sys::BitmapAnd>()).bitmapplans),
-            NodeTag::T_BitmapOr => children((*plan.cast::<pg_sys::BitmapOr>()).bitmapplans),
-            NodeTag::T_SubqueryScan => node_compares((*plan.cast::<pg_sys::SubqueryScan>()).subplan, catalog),
-            NodeTag::T_CustomScan => children((*plan.cast::<pg_sys::CustomScan>()).custom_plans),
-            NodeTag::T_Result => expressions((*plan.cast::<pg_sys::Result>()).resconstantqual.cast()),
-            NodeTag::T_FunctionScan => expressions((*plan.cast::<pg_sys::FunctionScan>()).functions),
-            NodeTag::T_ValuesScan => expressions((*plan.cast::<pg_sys::ValuesScan>()).values_lists),
             _ => false,
-        };
-        own || expressions((*plan).targetlist)
-            || expressions((*plan).qual)
-            || node_compares((*plan).lefttree, catalog)
-            || node_compares((*plan).righttree, catalog)
+        }
     }
 }

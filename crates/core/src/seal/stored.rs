@@ -61,6 +61,12 @@ impl<'a> Pan<'a> {
         if self.is_searchable() { self.0[HEADER_LEN..].first_chunk() } else { None }
     }
 
+    /// The nonce that it was sealed with; None for a comparand.
+    pub fn nonce(self) -> Option<&'a [u8; NONCE_LEN]> {
+        let prefix = if self.is_searchable() { SEARCHABLE_PREFIX } else { HEADER_LEN };
+        self.0[prefix..].first_chunk()
+    }
+
     /// Number of digits, 12 to 19.
     pub fn pan_len(self) -> usize {
         usize::from(self.0[2])

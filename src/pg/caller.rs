@@ -1,0 +1,89 @@
+//! Who calls a comparison function.
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::NodeTag;
+
+use crate::pg::nodes::list;
+
+thread_local! {
+    static ANALYZING: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Whether a comparison function is called, without an expression, for somebody's comparison of arrays, rows or
+/// ranges (they go through the type cache), or by the fast-path protocol. Indexes, sorts and PostgreSQL's own
+/// foreign-key checks keep their look-up structures elsewhere. ANALYZE and workers without a client compare
+/// elements for themselves.
+pub fn is_indirect_comparison(flinfo: *mut pg_sys::FmgrInfo) -> bool {
+    // SAFETY: only addresses are compared.
+    unsafe {
+        let context = if flinfo.is_null() { std::ptr::null_mut() } else { (*flinfo).fn_mcxt };
+        let by_type_cache = context == pg_sys::CacheMemoryContext
+            && ANALYZING.get() == 0
+            && (!pg_sys::MyProcPort.is_null() || pg_sys::ParallelWorkerNumber >= 0);
+        let by_fast_path = context == pg_sys::MessageContext && pg_sys::debug_query_string.is_null();
+        by_type_cache || by_fast_path
+    }
+}
+
+/// ANALYZE begins or ends.
+pub fn analyzing(begins: bool) {
+    ANALYZING.set(if begins { ANALYZING.get() + 1 } else { ANALYZING.get().saturating_sub(1) });
+}
+
+/// How many ANALYZE are running.
+pub fn analyzing_depth() -> u32 {
+    ANALYZING.get()
+}
+
+/// Back to that, when a failure cuts one off.
+pub fn set_analyzing_depth(depth: u32) {
+    ANALYZING.set(depth);
+}
+
+/// Whether the expression compares a column with a parameter, or (`with_columns`) with another column: all
+/// that PostgreSQL's own foreign-key statements do.
+pub fn compares_columns(expression: *mut pg_sys::Node, with_columns: bool) -> bool {
+    // SAFETY: fn_expr is an expression node or null.
+    unsafe {
+        if expression.is_null() || (*expression).type_ != NodeTag::T_OpExpr {
+            return false;
+        }
+        let args = list((*expression.cast::<pg_sys::OpExpr>()).args);
+        let kinds: Vec<Operand> = args.map(|arg| operand(arg)).collect();
+        match kinds.as_slice() {
+            [Operand::Column, Operand::Parameter] | [Operand::Parameter, Operand::Column] => true,
+            [Operand::Column, Operand::Column] => with_columns,
+            _ => false,
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Operand {
+    Column,
+    Parameter,
+    Other,
+}
+
+/// # Safety
+/// `node` is a valid expression.
+unsafe fn operand(node: *mut pg_sys::Node) -> Operand {
+    // SAFETY: by contract; the tag says what the node is.
+    unsafe {
+        match (*node).type_ {
+            NodeTag::T_Var => Operand::Column,
+            NodeTag::T_Param
+                if (*node.cast::<pg_sys::Param>()).paramkind == pg_sys::ParamKind::PARAM_EXTERN =>
+            {
+                Operand::Parameter
+            }
+            // A parameter that a custom plan replaced keeps its place in the text; a constant that comes from the
+            // catalog (a CHECK constraint) has none.
+            NodeTag::T_Const if (*node.cast::<pg_sys::Const>()).location >= 0 => Operand::Parameter,
+            NodeTag::T_RelabelType => operand((*node.cast::<pg_sys::RelabelType>()).arg.cast()),
+            _ => Operand::Other,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Partitions: who is whose, and whether rows are routed by a card number.
+
+use pgrx::pg_sys;
+
+use crate::pg::catalog;
+
+unsafe extern "C-unwind" {
+    // Not in pg_sys.
+    fn get_partition_parent(relation: pg_sys::Oid, even_if_detached: bool) -> pg_sys::Oid;
+}
+
+// Columns of pg_partitioned_table, fixed by PostgreSQL's headers; pgrx does not bind them.
+const STRATEGY: pg_sys::AttrNumber = 2;
+const COLUMNS: pg_sys::AttrNumber = 5;
+const HASH: u8 = b'h';
+
+/// Whether a row's place among the partitions of a table, or of the table that this is a partition of, is told by the
+/// hash of a card number.
+///
+/// # Safety
+/// `relation` is open.
+pub unsafe fn is_routed_by_hash(relation: pg_sys::Relation) -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        let mut oid = (*relation).rd_id;
+        if is_partitioned(relation) && hashes_pan(oid) {
+            return true;
+        }
+        let mut is_partition = (*(*relation).rd_rel).relispartition;
+        while is_partition {
+            #[allow(ffi_unwind_calls, reason = "guarded")]
+            let parent = pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_parent(oid, true));
+            if hashes_pan(parent) {
+                return true;
+            }
+            is_partition = pg_sys::get_rel_relispartition(parent);
+            oid = parent;
+        }
+        false
+    }
+}
+
+/// The partitions of a table, one level down.
+///
+/// # Safety
+/// `relation` is open.
+pub unsafe fn children(relation: pg_sys::Relation) -> Vec<pg_sys::Oid> {
+    // SAFETY: by contract; the descriptor lives as long as the relation is open.
+    unsafe {
+        if !is_partitioned(relation) {
+            return Vec::new();
+        }
+        let descriptor = pg_sys::RelationGetPartitionDesc(relation, true);
+        (0..(*descriptor).nparts as usize).map(|i| *(*descriptor).oids.add(i)).collect()
+    }
+}
+
+/// # Safety
+/// `relation` is open.
+unsafe fn is_partitioned(relation: pg_sys::Relation) -> bool {
+    // SAFETY: by contract.
+    unsafe { (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE }
+}
+
+/// # Safety
+/// `relation` is a partitioned table.
+unsafe fn hashes_pan(relation: pg_sys::Oid) -> bool {
+    // SAFETY: syscache look-ups; what is read of the tuple is read before it is released. The columns are NOT NULL.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::PARTRELID as i32;
+        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(relation));
+        if tuple.is_null() {
+            return false;
+        }
+        let mut is_null = false;
+        let strategy = pg_sys::SysCacheGetAttr(cache, tuple, STRATEGY, &mut is_null).value() as u8;
+        let columns = pg_sys::SysCacheGetAttr(cache, tuple, COLUMNS, &mut is_null);
+        let columns = columns.cast_mut_ptr::<pg_sys::int2vector>();
+        let columns: Vec<i16> =
+            (0..(*columns).dim1 as usize).map(|i| *(*columns).values.as_ptr().add(i)).collect();
+        pg_sys::ReleaseSysCache(tuple);
+        // An expression (column 0) may be of any column.
+        strategy == HASH
+            && columns.into_iter().any(|column| match column {
+                0 => true,
+                column => catalog::contains_pan(pg_sys::get_atttype(relation, column)),
+            })
+    }
+}
