@@ -106,8 +106,8 @@ pub fn referenced(desc: *mut pg_sys::QueryDesc) -> Result<()> {
 /// A card number that is being written meets an index or partitions: 42501 where it is a stored one and the user may
 /// not compare.
 #[inline]
-pub fn written(pan: Pan<'_>) -> Result<()> {
-    if INNERMOST.get().is_some_and(|write| write.sets) && is_stored(pan) {
+pub fn written(bytes: &[u8]) -> Result<()> {
+    if INNERMOST.get().is_some_and(|write| write.sets) && is_stored(Pan::from_stored(bytes)?) {
         Err(search::refuse().hint(STORED))
     } else {
         Ok(())

@@ -2,15 +2,19 @@
 
 use std::cmp::Ordering;
 
-use pgpci_core::seal::Pan;
+use pgpci_core::seal::{Pan, cmp_stored};
 
 use crate::access::{conflicts, search};
 use crate::error::Result;
 use crate::pg::call::{Call, Value};
 
-/// `=`
+/// `=`; an exclusion constraint calls it with what is there and what is being written.
 pub fn eq(call: &mut Call) -> Result<Value> {
-    Ok((order(call)? == Ordering::Equal).into())
+    let order = order(call)?;
+    if !call.is_from_expression() {
+        conflicts::written(call.bytes(1))?;
+    }
+    Ok((order == Ordering::Equal).into())
 }
 
 /// `<>`
@@ -41,10 +45,10 @@ pub fn ge(call: &mut Call) -> Result<Value> {
 /// btree support function 1
 pub fn cmp(call: &mut Call) -> Result<Value> {
     search::require_in(call)?;
-    let (there, written) = (call.pan(0)?, call.pan(1)?);
+    let written = call.bytes(1);
+    let order = cmp_stored(call.bytes(0), written)?;
     // An index compares what it has with what is being written.
     conflicts::written(written)?;
-    let order = there.cmp(&written);
     if order == Ordering::Equal {
         conflicts::found_equal()?;
     }
@@ -65,11 +69,11 @@ pub fn hash_extended(call: &mut Call) -> Result<Value> {
 fn hashed(call: &Call) -> Result<Pan<'_>> {
     search::require_in(call)?;
     let pan = call.pan(0)?;
-    conflicts::written(pan)?;
+    conflicts::written(pan.bytes())?;
     Ok(pan)
 }
 
 fn order(call: &Call) -> Result<Ordering> {
     search::require_in(call)?;
-    Ok(call.pan(0)?.cmp(&call.pan(1)?))
+    Ok(cmp_stored(call.bytes(0), call.bytes(1))?)
 }

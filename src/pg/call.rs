@@ -71,6 +71,7 @@ impl Call {
     }
 
     /// The bytes of a varlena (text, bytea), detoasted.
+    #[inline]
     pub fn bytes(&self, i: usize) -> &[u8] {
         // SAFETY: the SQL declaration says text or bytea.
         unsafe { varlena_bytes(self.datum(i)) }
@@ -209,9 +210,21 @@ pub fn cstring(bytes: &[u8]) -> Value {
 ///
 /// # Safety
 /// `datum` is a pointer to a valid varlena.
+#[inline]
 pub unsafe fn varlena_bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
     // SAFETY: by contract. Plain 1-byte and 4-byte headers are read in place: no call into PostgreSQL.
     unsafe {
+        // What is stored has a 1-byte header: its lowest bit is set, the rest is the length with the header.
+        #[cfg(target_endian = "little")]
+        {
+            let header = *datum.cast_mut_ptr::<u8>();
+            if header & 1 == 1 && header != 1 {
+                return std::slice::from_raw_parts(
+                    datum.cast_mut_ptr::<u8>().add(1),
+                    usize::from(header >> 1) - 1,
+                );
+            }
+        }
         let mut pointer = datum.cast_mut_ptr::<pg_sys::varlena>();
         if pgrx::varlena::varatt_is_1b_e(pointer) || pgrx::varlena::varatt_is_4b_c(pointer) {
             pointer = pg_sys::pg_detoast_datum_packed(pointer);

@@ -1,5 +1,5 @@
-//! Keeps input out of the context of an error: COPY and Bind add the value that they were reading, SPI the statement.
-//! All other context, and the position in the statement, stays as PostgreSQL has it.
+//! Keeps input out of what PostgreSQL adds to an error: COPY and Bind add the value that they were reading, SPI the
+//! statement, and with the position in a statement clients print the line that it points at. All other context stays.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
@@ -32,16 +32,16 @@ pub fn hide_input_in_context() {
         while !frame.is_null() {
             let said = what_it_says(&*frame);
             match without_input(&said) {
+                // What says nothing sets the position.
+                _ if said.is_empty() => {}
                 None => stack.frames.push(*frame),
                 Some(text) => {
-                    let is_statement = text.is_empty();
-                    // The number of the text, and whether the position belongs to a statement that is hidden.
-                    let arg = stack.texts.len() << 1 | usize::from(is_statement);
+                    let arg = std::ptr::without_provenance_mut(stack.texts.len());
                     stack.texts.push(CString::new(text).unwrap_or_default());
-                    let arg = std::ptr::without_provenance_mut(arg);
+                    let callback = Some(say as unsafe extern "C-unwind" fn(_));
                     stack.frames.push(pg_sys::ErrorContextCallback {
                         previous: std::ptr::null_mut(),
-                        callback: Some(say),
+                        callback,
                         arg,
                     });
                 }
@@ -77,36 +77,36 @@ unsafe fn what_it_says(frame: &pg_sys::ErrorContextCallback) -> String {
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn say(arg: *mut core::ffi::c_void) {
-    let arg = arg.addr();
     // The pointer leaves the borrow: an error in errcontext_msg must not keep it.
-    let text =
-        STACK.with_borrow(|stack| stack.texts.get(arg >> 1).map(|text| (text.as_ptr(), text.is_empty())));
-    // SAFETY: called by errfinish while it builds the error; the text is not changed meanwhile.
-    #[allow(ffi_unwind_calls, reason = "plain old frame")]
-    unsafe {
-        if arg & 1 == 1 {
-            pg_sys::errposition(0);
-        }
-        if let Some((text, false)) = text {
+    let text = STACK.with_borrow(|stack| stack.texts.get(arg.addr()).map(|t| (t.as_ptr(), t.is_empty())));
+    if let Some((text, false)) = text {
+        // SAFETY: called by errfinish while it builds the error; the text is not changed meanwhile.
+        #[allow(ffi_unwind_calls, reason = "plain old frame")]
+        unsafe {
             errcontext_msg(c"%s".as_ptr(), text);
         }
     }
 }
 
 /// What is left of a frame's text without the input it quotes; None: it quotes none.
-/// `COPY t, line 1, column card: "…"` and `portal parameter $1 = '…'` end before the value; a statement with more
-/// than a few digits goes altogether.
+/// `COPY t, line 1, column card: "…"` and `portal parameter $1 = '…'` end before the value; a statement that holds a
+/// literal goes altogether.
 fn without_input(text: &str) -> Option<String> {
     let mark = if text.starts_with("COPY ") {
         ": \""
     } else if text.contains("portal ") && text.contains("parameter $") {
         " = "
     } else {
-        let digits = text.bytes().filter(u8::is_ascii_digit).count();
-        return (digits >= FEW).then(String::new);
+        return holds_literal(text).then(String::new);
     };
     text.split_once(mark).map(|(before, _)| before.to_owned())
 }
 
-/// Fewer digits than that are none of a card number's but its mask's.
-const FEW: usize = 6;
+/// Whether a text holds an SQL literal: a quoted one ('…', $tag$…$tag$), or more digits than a line number has.
+fn holds_literal(text: &str) -> bool {
+    let dollar_quoted = text.match_indices('$').any(|(at, _)| {
+        let tag = text[at + 1..].find(|c: char| !(c.is_alphanumeric() || c == '_')).map(|len| at + 1 + len);
+        tag.is_some_and(|end| text[end..].starts_with('$'))
+    });
+    dollar_quoted || text.contains('\'') || text.bytes().filter(u8::is_ascii_digit).count() >= 6
+}

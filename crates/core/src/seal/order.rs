@@ -4,7 +4,8 @@
 //! is equal. Values without a hash come after them and compare by their bytes, so that each is
 //! equal only to itself. The order has no meaning beyond being total.
 
-use super::stored::{EQUALITY_LEN, Pan};
+use super::stored::{EQUALITY_LEN, Pan, comparison_key};
+use crate::error::Error;
 use std::cmp::Ordering;
 
 impl Ord for Pan<'_> {
@@ -31,6 +32,16 @@ impl PartialEq for Pan<'_> {
 }
 
 impl Eq for Pan<'_> {}
+
+/// How two stored values compare, as `Pan` does, looking at no more of them than that takes: what an index asks most.
+/// Bytes that no version of pgpci could have written are [`Error::Corrupt`] as far as it looks.
+#[inline]
+pub fn cmp_stored(a: &[u8], b: &[u8]) -> Result<Ordering, Error> {
+    match (comparison_key(a), comparison_key(b)) {
+        (Some(a), Some(b)) => Ok(a.cmp(&b)),
+        _ => Ok(Pan::from_stored(a)?.cmp(&Pan::from_stored(b)?)),
+    }
+}
 
 /// How a stored value compares with a number of which only the hash is at hand, as if that were
 /// stored too.

@@ -221,6 +221,20 @@ pub(super) fn bcd(pan: &ClearPan, shown: Truncation) -> [u8; MAX_SHOWN / 2] {
     out
 }
 
+/// The equality hash as a number, of bytes that look like a searchable value.
+#[inline]
+pub(super) fn comparison_key(bytes: &[u8]) -> Option<u128> {
+    let is_searchable = match bytes.len() {
+        MAX_SEALED => bytes[..2] == [VERSION, SEARCHABLE],
+        SEARCHABLE_PREFIX => bytes[..2] == [VERSION, SEARCHABLE | COMPARAND],
+        _ => false,
+    };
+    if !is_searchable {
+        return None;
+    }
+    bytes[HEADER_LEN..].first_chunk().map(|hash| u128::from_be_bytes(*hash))
+}
+
 fn is_possible(bytes: &[u8]) -> bool {
     let Some((header, rest)) = bytes.split_first_chunk::<HEADER_LEN>() else {
         return false;

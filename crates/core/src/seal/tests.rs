@@ -211,3 +211,37 @@ fn sealed_text_says_what_is_wrong() {
     assert!(PanBuf::parse_sealed(format!(" {SEARCHABLE}\n").as_bytes()).is_ok());
     assert!(is_sealed_text(b" pan:") && !is_sealed_text(VISA.as_bytes()));
 }
+
+#[test]
+fn comparing_stored_bytes_agrees_with_comparing_values() {
+    let key = equality_key();
+    let values = [
+        sealed(VISA, 6, 4),
+        sealed("4242424242424242", 6, 4),
+        sealed("378282246310005", 0, 4),
+        unsearchable(VISA, 1),
+        unsearchable(VISA, 2),
+        comparand(&key, &pan(VISA)),
+        comparand(&key, &pan("5555555555554444")),
+    ];
+    for a in &values {
+        for b in &values {
+            let expected = a.as_pan().cmp(&b.as_pan());
+            assert_eq!(cmp_stored(a.as_bytes(), b.as_bytes()).unwrap(), expected);
+        }
+    }
+}
+
+#[test]
+fn comparing_bytes_of_another_shape_is_an_error() {
+    let value = sealed(VISA, 6, 4);
+    let good = value.as_bytes();
+    let mut flags = good.to_vec();
+    flags[1] = 0x80;
+    let mut version = good.to_vec();
+    version[0] = 2;
+    for bad in [&[][..], &good[..good.len() - 1], &[0; 34], &flags, &version] {
+        assert_eq!(cmp_stored(good, bad), Err(Error::Corrupt));
+        assert_eq!(cmp_stored(bad, good), Err(Error::Corrupt));
+    }
+}
