@@ -9,6 +9,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
 use crate::pg::catalog::{self, Catalog};
+use crate::pg::compat;
 
 /// Built-in functions that take card numbers, or arrays and rows of them, without comparing them.
 const HARMLESS: &[&str] = &[
@@ -22,6 +23,9 @@ const HARMLESS: &[&str] = &[
     "array_lower",
     "array_ndims",
     "array_prepend",
+    "array_reverse",
+    "array_sample",
+    "array_shuffle",
     "array_to_json",
     "array_to_string",
     "array_upper",
@@ -32,20 +36,30 @@ const HARMLESS: &[&str] = &[
     "first_value",
     "format",
     "json_agg",
+    "json_agg_strict",
     "json_build_array",
     "json_build_object",
     "json_object_agg",
+    "json_object_agg_strict",
+    "json_object_agg_unique",
+    "json_object_agg_unique_strict",
     "jsonb_agg",
+    "jsonb_agg_strict",
     "jsonb_build_array",
     "jsonb_build_object",
     "jsonb_object_agg",
+    "jsonb_object_agg_strict",
+    "jsonb_object_agg_unique",
+    "jsonb_object_agg_unique_strict",
     "lag",
     "last_value",
     "lead",
     "nth_value",
     "num_nonnulls",
     "num_nulls",
+    "pg_column_compression",
     "pg_column_size",
+    "pg_column_toast_chunk_id",
     "pg_typeof",
     "quote_literal",
     "quote_nullable",
@@ -233,6 +247,11 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
                 compares_images((*clause).eqop) || compares_images((*clause).sortop)
             }
             NodeTag::T_Query => {
+                let entries = list((*node.cast::<pg_sys::Query>()).rtable);
+                let mut groups = entries.flat_map(|entry| list(compat::grouped_by(entry.cast())));
+                if groups.any(|expression| search.holds_pan(expression)) {
+                    return true;
+                }
                 let flags = pg_sys::QTW_EXAMINE_SORTGROUP as i32;
                 return pg_sys::query_tree_walker(node.cast(), Some(walker), context, flags);
             }
@@ -327,9 +346,11 @@ fn is_harmless(function: pg_sys::Oid) -> bool {
     harmless
 }
 
+/// The elements of a list of OIDs.
+///
 /// # Safety
-/// `list` is null or a valid list of OIDs.
-unsafe fn oids(list: *mut pg_sys::List) -> impl Iterator<Item = pg_sys::Oid> {
+/// `list` is null or a valid list of OIDs that outlives the iterator.
+pub unsafe fn oids(list: *mut pg_sys::List) -> impl Iterator<Item = pg_sys::Oid> {
     // SAFETY: by contract.
     let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
     // SAFETY: by contract.

@@ -5,7 +5,8 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
 use crate::pg::catalog::{self, Catalog};
-use crate::pg::walk::{expression_compares, list};
+use crate::pg::compat;
+use crate::pg::walk::{expression_compares, list, oids};
 
 /// Marks the plan: it compares card numbers. It now depends on the grants, so that it is made anew,
 /// and the question asked again, whenever a grant changes.
@@ -78,6 +79,10 @@ unsafe fn node_makes(plan: *mut pg_sys::Plan) -> bool {
             NodeTag::T_MergeAppend => children((*plan.cast::<pg_sys::MergeAppend>()).mergeplans),
             NodeTag::T_SubqueryScan => node_makes((*plan.cast::<pg_sys::SubqueryScan>()).subplan),
             NodeTag::T_CustomScan => children((*plan.cast::<pg_sys::CustomScan>()).custom_plans),
+            // XMLTABLE, JSON_TABLE
+            NodeTag::T_TableFuncScan => {
+                oids((*(*plan.cast::<pg_sys::TableFuncScan>()).tablefunc).coltypes).any(catalog::contains_pan)
+            }
             NodeTag::T_FunctionScan => list((*plan.cast::<pg_sys::FunctionScan>()).functions)
                 .any(|f| expression_makes((*f.cast::<pg_sys::RangeTblFunction>()).funcexpr)),
             _ => false,
@@ -150,7 +155,12 @@ unsafe fn node_compares(plan: *mut pg_sys::Plan, catalog: &Catalog) -> bool {
             }
             NodeTag::T_Agg => {
                 let node = plan.cast::<pg_sys::Agg>();
-                operators((*node).numCols, (*node).grpOperators)
+                // The further grouping sets are nodes of their own.
+                operators((*node).numCols, (*node).grpOperators) || children((*node).chain)
+            }
+            NodeTag::T_SetOp => {
+                let node = plan.cast::<pg_sys::SetOp>();
+                operators((*node).numCols, compat::set_operators(node))
             }
             NodeTag::T_Unique => {
                 let node = plan.cast::<pg_sys::Unique>();
