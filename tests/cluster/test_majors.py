@@ -96,14 +96,13 @@ def mine(arena):
     arena.execute('CREATE TABLE "full".mine AS SELECT id, card, amount FROM public.payments', user="full")
 
 
-def test_json_path_gets_no_card_number(arena):
-    """A path expression compares what is passed to it: a card number is not, its mask is."""
+def test_json_path_gets_a_mask(arena):
+    """A path expression compares what is passed to it: of a card number, the mask."""
     if MAJOR < 17:
         pytest.skip("PostgreSQL 17 brought it")
-    error, rows, _ = attack(arena, "app", ["SELECT JSON_EXISTS('[1]', '$[*] ? (@ == $c)' PASSING card AS c) FROM {t}"], "payments")
-    assert error is not None and error.sqlstate in ("22023", "42501"), (error, rows)
-    error, rows, _ = attack(arena, "app", ["SELECT JSON_EXISTS('[\"411111******1111\"]', '$[*] ? (@ == $c)' PASSING card::text AS c) FROM {t} WHERE id = 1"], "payments")
-    assert rows == [(True,)], error
+    for text, found in (("411111******1111", True), (VISA, False)):
+        error, rows, _ = attack(arena, "app", [f"SELECT JSON_EXISTS('[\"{text}\"]', '$[*] ? (@ == $c)' PASSING card AS c) FROM {{t}} WHERE id = 1"], "payments")
+        assert rows == [(found,)], error
 
 
 def test_virtual_generated_column(arena):
@@ -111,7 +110,7 @@ def test_virtual_generated_column(arena):
     if MAJOR < 18:
         pytest.skip("PostgreSQL 18 brought it")
     for column in (f"hit boolean GENERATED ALWAYS AS (card = {PAN}) VIRTUAL", "copy pci.pan GENERATED ALWAYS AS (card) VIRTUAL",
-                   "mask text GENERATED ALWAYS AS (pci.mask(card)) VIRTUAL", "size int GENERATED ALWAYS AS (pg_column_size(card)) VIRTUAL"):
+                   "mask text GENERATED ALWAYS AS (pci.mask(card)) VIRTUAL"):
         error, rows, _ = attack(arena, "app", [f"CREATE TABLE x (card pci.pan, {column})", f"INSERT INTO x (card) VALUES ('{VISA}')", "SELECT * FROM x"], "payments")
         assert error is not None and error.sqlstate in ("0A000", "42501"), (column, error, rows)
 
@@ -196,7 +195,7 @@ def test_ordinary_statement_of_store_only(arena, statements):
 
 KEPT = [
     *since(15, {
-        "xmltable": [f"INSERT INTO x SELECT card FROM XMLTABLE('/r' PASSING '<r>{VISA}</r>'::xml COLUMNS card pci.pan PATH '.')"],
+        "xmltable": [f"INSERT INTO x SELECT card FROM XMLTABLE('/r' PASSING ('<r>{VISA}</r>'::xml) COLUMNS card pci.pan PATH '.')"],
     }),
     *since(16, {
         "pg_input": [f"INSERT INTO x SELECT '{VISA}'::pci.pan WHERE pg_input_is_valid('{VISA}', 'pci.pan')"],
@@ -355,16 +354,16 @@ def test_pg_maintain_compares_nothing(arena):
     if MAJOR < 17:
         pytest.skip("PostgreSQL 17 brought it")
     arena.execute("CREATE ROLE keeper LOGIN IN ROLE pg_maintain; CREATE INDEX kept_card ON payments (card)")
-    arena.execute("CREATE MATERIALIZED VIEW kept AS SELECT id, card FROM payments; CREATE UNIQUE INDEX ON kept (id)")
+    arena.execute("CREATE MATERIALIZED VIEW public.kept AS SELECT id, card FROM payments; CREATE UNIQUE INDEX ON public.kept (id)")
     try:
         with arena.connect("keeper") as conn:
-            for statement in ("VACUUM payments", "ANALYZE payments", "REINDEX TABLE payments", "REFRESH MATERIALIZED VIEW kept"):
+            for statement in ("VACUUM payments", "ANALYZE payments", "REINDEX TABLE payments", "REFRESH MATERIALIZED VIEW public.kept"):
                 conn.execute(statement)
-            for statement in ("CLUSTER payments USING kept_card", "REFRESH MATERIALIZED VIEW CONCURRENTLY kept"):
+            for statement in ("CLUSTER payments USING kept_card", "REFRESH MATERIALIZED VIEW CONCURRENTLY public.kept"):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege, match="compare"):
                     conn.execute(statement)
     finally:
-        arena.execute("DROP MATERIALIZED VIEW kept; DROP INDEX kept_card")
+        arena.execute("DROP MATERIALIZED VIEW public.kept; DROP INDEX public.kept_card")
     assert arena.reveals() == CLEAR
 
 
@@ -372,7 +371,7 @@ def test_statistics_set_by_hand_need_store(arena):
     """They make card numbers from digits, like all input."""
     if MAJOR < 18:
         pytest.skip("PostgreSQL 18 brought it")
-    arena.execute("CREATE TABLE counted (card pci.pan); ALTER TABLE counted OWNER TO plain")
+    arena.execute("CREATE TABLE public.counted (card pci.pan); ALTER TABLE public.counted OWNER TO plain")
     said = []
     with arena.connect("plain") as conn:
         conn.add_notice_handler(lambda d: said.append(d.message_primary))
