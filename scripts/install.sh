@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds and installs the extension and the pgpci command into the PostgreSQL of $PG_CONFIG.
-# PROFILE: release (default) or quick. FEATURES: e.g. "--no-default-features --features pg18".
+# PROFILE: release (default) or quick. FEATURES: default "--no-default-features --features pgNN", NN its major.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 pg_config=${PG_CONFIG:-pg_config} profile=${PROFILE:-release}
@@ -8,7 +8,8 @@ major=$("$pg_config" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
 cargo pgrx init "--pg$major" "$pg_config" >/dev/null 2>&1 || true
 cargo build --profile "$profile" -p pgpci-cli
 # shellcheck disable=SC2086 # several words on purpose
-cargo pgrx package --profile "$profile" --pg-config "$pg_config" --out-dir "target/package-$major" ${FEATURES:-}
+cargo pgrx package --profile "$profile" --pg-config "$pg_config" --out-dir "target/package-$major" \
+    ${FEATURES:---no-default-features --features "pg$major"}
 # install(1) replaces files: a server that runs keeps the library it has.
 package=target/package-$major
 find "$package" -type f | while read -r file; do

@@ -15,12 +15,13 @@ pub struct Error {
     sqlstate: PgSqlErrorCode,
     message: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
+    is_about_input: bool,
 }
 
 impl Error {
     /// A new error with one sentence as its message.
     pub fn new(sqlstate: PgSqlErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { sqlstate, message: message.into(), hint: None }
+        Self { sqlstate, message: message.into(), hint: None, is_about_input: false }
     }
 
     /// 42501: nobody allowed it.
@@ -57,6 +58,13 @@ impl Error {
         unreachable!("ERROR does not return")
     }
 
+    /// Hands it to the caller of an input function that asked for that instead of an abort (`context` is the call's),
+    /// if it is about the value; a refusal, or a key that is missing, is not. True if it did.
+    pub fn save(&self, context: *mut pgrx::pg_sys::Node) -> bool {
+        self.is_about_input
+            && crate::pg::report::save(context, self.sqlstate, &self.message, self.hint.as_deref())
+    }
+
     /// Reports it as a WARNING and goes on.
     pub fn warn(self) {
         self.into_report().report(PgLogLevel::WARNING);
@@ -79,7 +87,8 @@ impl From<CoreError> for Error {
             CoreError::SealedVersion | CoreError::Comparand => S::ERRCODE_INVALID_PARAMETER_VALUE,
             _ => S::ERRCODE_INVALID_TEXT_REPRESENTATION,
         };
-        let new = Self::new(sqlstate, error.to_string());
+        let mut new = Self::new(sqlstate, error.to_string());
+        new.is_about_input = error != CoreError::Corrupt;
         match error.hint() {
             Some(hint) => new.hint(hint),
             None => new,

@@ -11,7 +11,14 @@ use crate::pg::call::{Call, Value, cstring, varlena};
 
 /// `pan_in(cstring, oid, integer)`
 pub fn input(call: &mut Call) -> Result<Value> {
-    built(call.cstring(0), call.i32(2))
+    match built(call.cstring(0), call.i32(2)) {
+        // COPY … ON_ERROR ignore prints what it skipped, if asked to, and where it gives up.
+        Err(error) if error.save(call.context()) => {
+            call.blot_out_cstring(0);
+            Ok(call.null())
+        }
+        result => result,
+    }
 }
 
 /// `pan_recv(internal, oid, integer)`: the bytes of the text form.

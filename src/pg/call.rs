@@ -59,6 +59,14 @@ impl Call {
         unsafe { CStr::from_ptr(self.datum(i).cast_mut_ptr()).to_bytes() }
     }
 
+    /// Overwrites a C string that was refused and that the caller has no more use for but to print it. Only for a
+    /// caller that asked to get the error back: those pass buffers of their own, never constants.
+    pub fn blot_out_cstring(&mut self, i: usize) {
+        let length = self.cstring(i).len();
+        // SAFETY: the declaration says cstring, which fmgr passes as a mutable pointer; the terminator stays.
+        unsafe { self.datum(i).cast_mut_ptr::<u8>().write_bytes(b'*', length) }
+    }
+
     /// The rest of a `StringInfo` (what a receive function gets), consumed.
     pub fn message(&self, i: usize) -> &[u8] {
         // SAFETY: the SQL declaration says internal, and only libpq's receive path passes one.
@@ -139,6 +147,12 @@ impl Call {
             let flinfo = (*self.fcinfo).flinfo;
             if flinfo.is_null() { std::ptr::null_mut() } else { (*flinfo).fn_expr }
         }
+    }
+
+    /// Why the function is called, where the caller says so: a node or null.
+    pub fn context(&self) -> *mut pg_sys::Node {
+        // SAFETY: valid by `new`.
+        unsafe { (*self.fcinfo).context }
     }
 
     /// The address of the look-up structure that the caller keeps.

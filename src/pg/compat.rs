@@ -1,6 +1,20 @@
 //! What differs between PostgreSQL 15, 16, 17 and 18.
 
+use std::ffi::CStr;
+
 use pgrx::pg_sys;
+
+#[cfg(not(feature = "pg15"))]
+unsafe extern "C-unwind" {
+    // Not in pg_sys.
+    fn errcode(sqlstate: core::ffi::c_int) -> core::ffi::c_int;
+    fn errmsg_internal(format: *const core::ffi::c_char, ...) -> core::ffi::c_int;
+    fn errhint(format: *const core::ffi::c_char, ...) -> core::ffi::c_int;
+}
+
+/// Whether an index scan may jump from one value of a leading column to the next. How often it did is counted and
+/// shown (EXPLAIN ANALYZE, pg_stat_user_indexes), which tells how many different values there are.
+pub const SKIPS_LEADING_COLUMNS: bool = cfg!(feature = "pg18");
 
 /// Column `i` of a row descriptor.
 ///
@@ -55,4 +69,149 @@ unsafe extern "C-unwind" {
         walker: Walker,
         context: *mut core::ffi::c_void,
     ) -> bool;
+}
+
+/// The relation and the permissions of an entry of the list that ExecutorCheckPerms_hook gets: a range table entry
+/// until 15, a structure of its own since.
+///
+/// # Safety
+/// `node` is an element of that list.
+pub unsafe fn permission(node: *mut pg_sys::Node) -> (pg_sys::Oid, pg_sys::AclMode) {
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let entry = &*node.cast::<pg_sys::RangeTblEntry>();
+        #[cfg(not(feature = "pg15"))]
+        let entry = &*node.cast::<pg_sys::RTEPermissionInfo>();
+        (entry.relid, entry.requiredPerms)
+    }
+}
+
+/// The operators by which a set operation finds equal rows: renamed in 18, when it learnt to merge.
+///
+/// # Safety
+/// `node` is a valid plan node.
+pub unsafe fn set_operators(node: *mut pg_sys::SetOp) -> *mut pg_sys::Oid {
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return (*node).dupOperators;
+        #[cfg(feature = "pg18")]
+        return (*node).cmpOperators;
+    }
+}
+
+/// What a query is grouped by, where its target list shows only a column: since 18, a table entry holds the
+/// expressions.
+///
+/// # Safety
+/// `entry` is a valid range table entry.
+pub unsafe fn grouped_by(entry: *mut pg_sys::RangeTblEntry) -> *mut pg_sys::List {
+    #[cfg(not(feature = "pg18"))]
+    {
+        let _ = entry;
+        std::ptr::null_mut()
+    }
+    // SAFETY: by contract; null in entries of other kinds.
+    #[cfg(feature = "pg18")]
+    unsafe {
+        (*entry).groupexprs
+    }
+}
+
+/// Whether somebody granted `member` the use of `role`, by name, directly or through other roles; superusers are no
+/// exception. Since 16 whoever creates a role is made its member with ADMIN OPTION alone, which is no such grant.
+///
+/// # Safety
+/// Called where the syscache can be read.
+pub unsafe fn is_member(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: by contract.
+    if member == role || !unsafe { pg_sys::is_member_of_role_nosuper(member, role) } {
+        return member == role;
+    }
+    #[cfg(feature = "pg15")]
+    return true;
+    #[cfg(not(feature = "pg15"))]
+    {
+        let mut reached = vec![member];
+        let mut next = 0;
+        while let Some(of) = reached.get(next).copied() {
+            // SAFETY: by contract.
+            for usable in unsafe { usable_memberships(of) } {
+                if usable == role {
+                    return true;
+                }
+                if !reached.contains(&usable) {
+                    reached.push(usable);
+                }
+            }
+            next += 1;
+        }
+        false
+    }
+}
+
+/// The roles that a role is a direct member of and may inherit from or change to.
+#[cfg(not(feature = "pg15"))]
+unsafe fn usable_memberships(member: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    // A row of pg_auth_members (pg_auth_members.h), which pgrx does not bind.
+    #[repr(C)]
+    struct Membership {
+        oid: pg_sys::Oid,
+        role: pg_sys::Oid,
+        member: pg_sys::Oid,
+        grantor: pg_sys::Oid,
+        admin: bool,
+        inherit: bool,
+        set: bool,
+    }
+    // SAFETY: by the caller; the list is released, and its tuples live until then.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::AUTHMEMMEMROLE as i32;
+        let none = pg_sys::Datum::from(0usize);
+        let list = pg_sys::SearchSysCacheList(cache, 1, pg_sys::Datum::from(member), none, none);
+        let roles = (0..(*list).n_members as usize)
+            .map(|i| &raw mut (**(*list).members.as_ptr().add(i)).tuple)
+            .map(|tuple| &*pg_sys::GETSTRUCT(tuple).cast::<Membership>())
+            .filter(|membership| membership.inherit || membership.set)
+            .map(|membership| membership.role)
+            .collect();
+        pg_sys::ReleaseCatCacheList(list);
+        roles
+    }
+}
+
+/// Hands an error about an input value to the caller of the input function, if it asked for that (COPY … ON_ERROR,
+/// pg_input_is_valid): since 16. True if it did; else the error is to be raised.
+///
+/// # Safety
+/// `context` is the context node of a function call, or null.
+pub unsafe fn save_error(
+    context: *mut pg_sys::Node,
+    sqlstate: i32,
+    message: &CStr,
+    hint: Option<&CStr>,
+) -> bool {
+    #[cfg(feature = "pg15")]
+    {
+        let _ = (context, sqlstate, message, hint);
+        false
+    }
+    // SAFETY: by contract; PostgreSQL's own protocol of errsave().
+    #[cfg(not(feature = "pg15"))]
+    #[allow(ffi_unwind_calls, reason = "plain old frame")]
+    unsafe {
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_ErrorSaveContext {
+            return false;
+        }
+        if pg_sys::errsave_start(context, std::ptr::null()) {
+            errcode(sqlstate);
+            errmsg_internal(c"%s".as_ptr(), message.as_ptr());
+            if let Some(hint) = hint {
+                errhint(c"%s".as_ptr(), hint.as_ptr());
+            }
+            pg_sys::errsave_finish(context, c"pgpci".as_ptr(), 0, c"pgpci".as_ptr());
+        }
+        true
+    }
 }

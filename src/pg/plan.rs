@@ -33,6 +33,8 @@ unsafe fn visit(plan: *mut pg_sys::Plan, ask: &mut dyn FnMut(*mut pg_sys::Plan) 
             NodeTag::T_BitmapAnd => (*plan.cast::<pg_sys::BitmapAnd>()).bitmapplans,
             NodeTag::T_BitmapOr => (*plan.cast::<pg_sys::BitmapOr>()).bitmapplans,
             NodeTag::T_CustomScan => (*plan.cast::<pg_sys::CustomScan>()).custom_plans,
+            // The further grouping sets are nodes of their own.
+            NodeTag::T_Agg => (*plan.cast::<pg_sys::Agg>()).chain,
             _ => std::ptr::null_mut(),
         };
         let below = match (*plan.cast::<pg_sys::Node>()).type_ {

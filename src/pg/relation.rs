@@ -5,22 +5,18 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys;
 
-use crate::pg::catalog;
 use crate::pg::nodes::{list, oids};
-use crate::pg::partition;
+use crate::pg::{catalog, compat, partition, statement};
 
 /// Calls `f` with each relation that a list of permissions lets a statement write.
 pub fn for_each_written(permissions: *mut pg_sys::List, mut f: impl FnMut(pg_sys::Oid)) {
     let writes = pg_sys::ACL_INSERT | pg_sys::ACL_UPDATE | pg_sys::ACL_DELETE | pg_sys::ACL_TRUNCATE;
-    // SAFETY: ExecutorCheckPerms gets range table entries on 15, permission infos later.
+    // SAFETY: the list that ExecutorCheckPerms_hook gets.
     unsafe {
         for node in list(permissions) {
-            #[cfg(feature = "pg15")]
-            let entry = &*node.cast::<pg_sys::RangeTblEntry>();
-            #[cfg(not(feature = "pg15"))]
-            let entry = &*node.cast::<pg_sys::RTEPermissionInfo>();
-            if entry.relid != pg_sys::InvalidOid && entry.requiredPerms & writes as pg_sys::AclMode != 0 {
-                f(entry.relid);
+            let (relation, required) = compat::permission(node);
+            if relation != pg_sys::InvalidOid && required & writes as pg_sys::AclMode != 0 {
+                f(relation);
             }
         }
     }
@@ -32,10 +28,17 @@ pub fn has_pan_index(info: *mut pg_sys::RelOptInfo) -> bool {
     unsafe { list((*info).indexlist).any(|index| is_pan_index(index.cast())) }
 }
 
-/// Leaves to indexes on card numbers only bitmap scans, which return rows in the table's order.
+/// Leaves to indexes on card numbers only bitmap scans, which return rows in the table's order, and none that would
+/// skip from card number to card number, but for PostgreSQL's own foreign-key statements.
 pub fn forbid_index_order(info: *mut pg_sys::RelOptInfo) {
     // SAFETY: as above; these fields are the planner's copy, not the catalog.
     unsafe {
+        if compat::SKIPS_LEADING_COLUMNS && !statement::may_be_foreign_key() {
+            let skipping = list((*info).indexlist).filter(|index| may_skip(index.cast())).collect::<Vec<_>>();
+            for index in skipping {
+                (*info).indexlist = pg_sys::list_delete_ptr((*info).indexlist, index.cast());
+            }
+        }
         for index in list((*info).indexlist) {
             let index = index.cast::<pg_sys::IndexOptInfo>();
             if is_pan_index(index) {
@@ -45,6 +48,17 @@ pub fn forbid_index_order(info: *mut pg_sys::RelOptInfo) {
                 }
             }
         }
+    }
+}
+
+/// # Safety
+/// `index` is valid.
+unsafe fn may_skip(index: *mut pg_sys::IndexOptInfo) -> bool {
+    // SAFETY: by contract; only a column with another one behind it is skipped.
+    unsafe {
+        (*index).relam == pg_sys::BTREE_AM_OID
+            && (0..(*index).nkeycolumns as usize - 1)
+                .any(|i| catalog::contains_pan(*(*index).opcintype.add(i)))
     }
 }
 
@@ -165,7 +179,7 @@ unsafe fn has_unique_index(relation: pg_sys::Relation) -> bool {
             // only the index's own.
             let columns = (*form).indkey.values.as_ptr();
             let holds_pan = (0..(*form).indnkeyatts as usize).any(|k| match *columns.add(k) {
-                0 => catalog::contains_pan((*crate::pg::compat::attribute((*index).rd_att, k)).atttypid),
+                0 => catalog::contains_pan((*compat::attribute((*index).rd_att, k)).atttypid),
                 column => column_holds_pan((*relation).rd_id, column),
             });
             let found = ((*form).indisunique || (*form).indisexclusion) && holds_pan;

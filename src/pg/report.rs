@@ -6,6 +6,8 @@ use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
+use crate::pg::compat;
+
 unsafe extern "C-unwind" {
     // Variadic, and not in pg_sys.
     fn errcontext_msg(format: *const core::ffi::c_char, ...) -> core::ffi::c_int;
@@ -73,6 +75,19 @@ unsafe fn what_it_says(frame: &pg_sys::ErrorContextCallback) -> String {
         pg_sys::error_context_stack = whole;
         if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
     }
+}
+
+/// Hands an error about a value to a caller of an input function that asked for it; false if it did not.
+pub fn save(
+    context: *mut pg_sys::Node,
+    sqlstate: pgrx::PgSqlErrorCode,
+    message: &str,
+    hint: Option<&str>,
+) -> bool {
+    let text = |text: &str| CString::new(text).unwrap_or_default();
+    let (message, hint) = (text(message), hint.map(text));
+    // SAFETY: the context of a call is a node or null.
+    unsafe { compat::save_error(context, sqlstate as i32, &message, hint.as_deref()) }
 }
 
 #[pgrx::pg_guard]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use pgrx::pg_sys;
 
+use crate::pg::compat;
+
 /// The role that authenticated: SET ROLE, SET SESSION AUTHORIZATION and SECURITY DEFINER do not change it.
 pub fn user() -> pg_sys::Oid {
     // SAFETY: reads a backend-local variable.
@@ -56,7 +58,7 @@ pub fn role(name: &str) -> Option<pg_sys::Oid> {
 /// Membership that was granted by name: a superuser is not a member of everything here.
 pub fn is_member(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     // SAFETY: a syscache look-up.
-    member == role || unsafe { pg_sys::is_member_of_role_nosuper(member, role) }
+    unsafe { compat::is_member(member, role) }
 }
 
 /// Whether a trigger's function is running.

@@ -5,6 +5,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
 use crate::pg::catalog::{self, Catalog};
+use crate::pg::compat;
 use crate::pg::harmless::{is_harmless, is_harmless_operator};
 use crate::pg::nodes::{list, oids};
 
@@ -86,6 +87,11 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
                 compares_images((*clause).eqop) || compares_images((*clause).sortop)
             }
             NodeTag::T_Query => {
+                let entries = list((*node.cast::<pg_sys::Query>()).rtable);
+                let mut groups = entries.flat_map(|entry| list(compat::grouped_by(entry.cast())));
+                if groups.any(|expression| search.holds_pan(expression)) {
+                    return true;
+                }
                 let flags = pg_sys::QTW_EXAMINE_SORTGROUP as i32;
                 return pg_sys::query_tree_walker(node.cast(), Some(walker), context, flags);
             }

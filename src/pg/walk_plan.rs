@@ -5,6 +5,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
 use crate::pg::catalog::{self, Catalog};
+use crate::pg::compat;
 use crate::pg::nodes::list;
 use crate::pg::plan::{self, for_each_node};
 use crate::pg::walk::expression_compares;
@@ -134,28 +135,12 @@ unsafe fn compares_by_itself(plan: *mut pg_sys::Plan, catalog: &Catalog) -> bool
             }
             NodeTag::T_Agg => {
                 let node = plan.cast::<pg_sys::Agg>();
-                operators((*node).numCols, (*node).grpOperators)
-            }
-            NodeTag::T_Unique => {
-                let node = plan.cast::<pg_sys::Unique>();
-                operators((*node).numCols, (*node).uniqOperators)
-            }
-            NodeTag::T_WindowAgg => {
-                let node = plan.cast::<pg_sys::WindowAgg>();
-                operators((*node).partNumCols, (*node).partOperators)
-                    || operators((*node).ordNumCols, (*node).ordOperators)
-            }
-            NodeTag::T_RecursiveUnion => {
-                let node = plan.cast::<pg_sys::RecursiveUnion>();
-                operators((*node).numCols, (*node).dupOperators)
+                // The further grouping sets are nodes of their own.
+                operators((*node).numCols, (*node).grpOperators) || children((*node).chain)
             }
             NodeTag::T_SetOp => {
                 let node = plan.cast::<pg_sys::SetOp>();
-                let count = (*node).numCols;
-                #[cfg(not(feature = "pg18"))]
-                return operators(count, (*node).dupOperators);
-                #[cfg(feature = "pg18")]
-                return operators(count, (*node).cmpOperators);
+                operators((*node).numCols, compat::set_operators(node))
             }
             NodeTag::T_MergeAppend => {
                 let node = plan.cast::<pg_sys::MergeAppend>();

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CLUSTER_SH = ROOT / "scripts" / "cluster.sh"
 PG_CONFIG = os.environ.get("PG_CONFIG", "pg_config")
 BIN = Path(subprocess.run([PG_CONFIG, "--bindir"], check=True, capture_output=True, text=True).stdout.strip())
+MAJOR = int(subprocess.run([BIN / "postgres", "--version"], check=True, capture_output=True, text=True).stdout.split()[2].split(".")[0])
 
 VISA = "4111111111111111"
 VISA_2 = "4012888888881881"

@@ -2,12 +2,13 @@
 
 import psycopg
 import pytest
-from conftest import AMEX, CLEAR, DISCOVER, MASTERCARD, MASTERCARD_2, PAYMENTS, VISA, VISA_2, VISA_3
+from conftest import AMEX, CLEAR, DISCOVER, MAJOR, MASTERCARD, MASTERCARD_2, PAYMENTS, VISA, VISA_2, VISA_3
 
 # Each attacker owns a schema with a table of guesses: `guess(gid, card)`. {t}: the table under attack.
 ATTACKERS = {"app": "public.payments", "postgres": "public.payments", "owner": "owner.cards"}
 LITERAL = f"'{VISA}'"
 PAN = f"'{VISA}'::pci.pan"
+FORCE_PARALLEL = "debug_parallel_query" if MAJOR >= 16 else "force_parallel_mode"
 
 DO = "DO $$ DECLARE c pci.pan; d pci.pan; r record; s record; a pci.pan[]; hit boolean; BEGIN {body} END $$"
 
@@ -251,7 +252,7 @@ ATTACKS = {
     "copy_query": ["COPY (SELECT p.id FROM {t} p JOIN guess g ON p.card = g.card) TO STDOUT"],
     # plans
     "parallel": ["SET LOCAL parallel_setup_cost = 0", "SET LOCAL parallel_tuple_cost = 0", "SET LOCAL min_parallel_table_scan_size = 0",
-                 "SET LOCAL force_parallel_mode = on", f"SELECT count(*) FROM {{t}} WHERE card = {PAN}"],
+                 f"SET LOCAL {FORCE_PARALLEL} = on", f"SELECT count(*) FROM {{t}} WHERE card = {PAN}"],
     "memoize": ["SET LOCAL enable_hashjoin = off", "SET LOCAL enable_mergejoin = off",
                 "SELECT g.gid FROM guess g, LATERAL (SELECT id FROM {t} p WHERE p.card = g.card) x"],
     "satisfies_hash_partition": ["CREATE TABLE x (card pci.pan) PARTITION BY HASH (card)",
