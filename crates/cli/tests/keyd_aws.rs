@@ -56,9 +56,9 @@ fn unwrapped(outcome: Outcome) -> [u8; 32] {
     }
 }
 
-#[tokio::test]
-async fn generates_unwraps_and_describes() {
-    let kek = new_key(REGION).await;
+#[test]
+fn generates_unwraps_and_describes() {
+    let kek = new_key(REGION);
     let mut keyd = keyd(with_credentials(), moto::url());
     let (key, wrapped) = generated(keyd.get(generate(&kek)));
     assert_eq!(unwrapped(keyd.get(unwrap(&kek, &wrapped))), key);
@@ -68,8 +68,8 @@ async fn generates_unwraps_and_describes() {
 }
 
 /// From the key file to KMS and to another region: the way from the first minute to a real key.
-#[tokio::test]
-async fn moves_keys_between_providers() {
+#[test]
+fn moves_keys_between_providers() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("local.key");
     keyfile::create(&path).expect("a key file");
@@ -78,7 +78,7 @@ async fn moves_keys_between_providers() {
     command.args(["--aws-region", REGION, "--aws-endpoint-url", moto::url()]);
     let mut keyd = Keyd::spawn(command);
     let (key, mut wrapped) = generated(keyd.get(support::generate()));
-    let (here, there) = (new_key(REGION).await, new_key(OTHER_REGION).await);
+    let (here, there) = (new_key(REGION), new_key(OTHER_REGION));
     let mut from = ("local", "local");
     for to in [("aws", here.as_str()), ("aws", there.as_str()), ("local", "local")] {
         let op = Op::Rewrap {
@@ -96,9 +96,9 @@ async fn moves_keys_between_providers() {
     assert_eq!(unwrapped(keyd.get(support::unwrap(&wrapped))), key);
 }
 
-#[tokio::test]
-async fn credentials_that_come_later_are_found() {
-    let kek = new_key(REGION).await;
+#[test]
+fn credentials_that_come_later_are_found() {
+    let kek = new_key(REGION);
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("credentials");
     let mut command = clean();
@@ -111,9 +111,9 @@ async fn credentials_that_come_later_are_found() {
     generated(keyd.get(generate(&kek)));
 }
 
-#[tokio::test]
-async fn a_region_that_comes_later_is_found() {
-    let kek = new_key(REGION).await;
+#[test]
+fn a_region_that_comes_later_is_found() {
+    let kek = new_key(REGION);
     let id = kek.rsplit('/').next().expect("an id");
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("config");
@@ -127,10 +127,38 @@ async fn a_region_that_comes_later_is_found() {
     generated(keyd.get(generate(id)));
 }
 
-#[tokio::test]
-async fn a_slow_kms_does_not_hold_up_the_key_file() {
+/// A connection by TLS is trusted for the certificates of the system, and for no others.
+#[test]
+fn tls_needs_a_trusted_certificate() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (key, certificate) = (directory.path().join("key.pem"), directory.path().join("certificate.pem"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=moto"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output();
+    assert!(made.expect("openssl").status.success());
+    let (key, file) = (key.to_str().expect("a path"), certificate.to_str().expect("a path"));
+    let (url, _moto) = moto::start(&["-c", file, "-k", key]);
+    assert!(url.starts_with("https://"), "{url}");
+
+    // moto makes this key when it is asked for.
+    let kek = "alias/aws/s3";
+    let failure = keyd(with_credentials(), &url).refusal(generate(kek));
+    assert_eq!(failure.kind, FailureKind::Unavailable, "{}", failure.message);
+    assert!(failure.message.contains("TLS"), "{}", failure.message);
+    let mut trusting = with_credentials();
+    trusting.env("SSL_CERT_FILE", &certificate);
+    generated(keyd(trusting, &url).get(generate(kek)));
+}
+
+#[test]
+fn a_slow_kms_does_not_hold_up_the_key_file() {
     let proxy = Proxy::start(moto::url());
-    let kek = new_key(REGION).await;
+    let kek = new_key(REGION);
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("local.key");
     keyfile::create(&path).expect("a key file");
@@ -156,10 +184,10 @@ async fn a_slow_kms_does_not_hold_up_the_key_file() {
 
 /// keyd asks once for each request, however many there are: putting them together is the
 /// broker's work. Prints what a request costs beside the provider's own time.
-#[tokio::test]
-async fn calls_and_time_of_200_requests() {
+#[test]
+fn calls_and_time_of_200_requests() {
     let proxy = Proxy::start(moto::url());
-    let kek = new_key(REGION).await;
+    let kek = new_key(REGION);
     let mut keyd = keyd(with_credentials(), &proxy.url);
     let (key, wrapped) = generated(keyd.get(generate(&kek)));
     proxy.take_seen();
@@ -193,9 +221,9 @@ async fn calls_and_time_of_200_requests() {
     println!("median ping {:?}, generate by the key file {:?}", times[500].0, times[500].1);
 }
 
-#[tokio::test]
-async fn key_check_says_what_worked() {
-    let kek = new_key(REGION).await;
+#[test]
+fn key_check_says_what_worked() {
+    let kek = new_key(REGION);
     let check = |command: Command, url: &str| {
         let mut command = command;
         command.args(["key", "check", "--provider", "aws", "--kek", &kek]);

@@ -54,8 +54,8 @@ impl Limited {
     }
 
     /// Enough requests for more memory than it begins with.
-    async fn work(&mut self) {
-        let kek = new_key(REGION).await;
+    fn work(&mut self) {
+        let kek = new_key(REGION);
         let generate = Op::Generate { provider: "aws".to_string(), kek, context: context() };
         for id in 0..200 {
             let op = if id % 4 == 0 { generate.clone() } else { support::generate() };
@@ -69,34 +69,34 @@ impl Limited {
 }
 
 /// The limit of 8 MiB that Linux and systemd give everybody.
-#[tokio::test]
-async fn under_the_usual_limit_heap_and_stack_are_locked() {
+#[test]
+fn under_the_usual_limit_heap_and_stack_are_locked() {
     let mut limited = Limited::start("8192", true);
-    limited.work().await;
+    limited.work();
     let locked = limited.locked();
     assert!((4 << 20..=8 << 20).contains(&locked), "{locked}");
     assert_eq!(limited.keyd.close(), (Some(0), String::new()));
 }
 
-#[tokio::test]
-async fn under_a_small_limit_it_works_all_the_same() {
+#[test]
+fn under_a_small_limit_it_works_all_the_same() {
     for limit in ["0", "64", "1024"] {
         let mut limited = Limited::start(limit, true);
-        limited.work().await;
+        limited.work();
         assert!(limited.locked() <= limit.parse::<usize>().expect("a number") << 10);
         assert_eq!(limited.keyd.close(), (Some(0), String::new()));
     }
 }
 
 /// Root is exempt from the limit where it has CAP_IPC_LOCK, which containers often take away.
-#[tokio::test]
-async fn where_no_limit_applies_everything_is_locked() {
+#[test]
+fn where_no_limit_applies_everything_is_locked() {
     let status = fs::read_to_string("/proc/self/status").expect("status");
     let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).expect("CapEff");
     let capabilities = u64::from_str_radix(capabilities, 16).expect("a number");
     let is_exempt = capabilities & 1 << 14 != 0;
     let mut limited = Limited::start("8192", false);
-    limited.work().await;
+    limited.work();
     let locked = limited.locked();
     assert!(locked > if is_exempt { 16 << 20 } else { 4 << 20 }, "{locked}");
     assert_eq!(limited.keyd.close(), (Some(0), String::new()));

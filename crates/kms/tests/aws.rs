@@ -5,19 +5,30 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use aws_config::BehaviorVersion;
+use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_sdk_kms::config::Credentials;
 use conformance::{Subject, conforms, context};
 use pgpci_core::wire::{Failure, FailureKind};
 use pgpci_kms::{Aws, AwsConfig, Local, Provider, keyfile};
-use support::moto::{self, OTHER_REGION, REGION, aws, new_key};
+use support::moto::{self, OTHER_REGION, REGION, new_key};
 use support::proxy::{Fault, Proxy};
+
+/// What AWS's chain gives, but from credentials of a test.
+fn loader() -> ConfigLoader {
+    aws_config::defaults(BehaviorVersion::latest()).credentials_provider(Credentials::for_tests())
+}
+
+/// A provider that talks to `url`.
+fn aws(url: &str) -> Aws {
+    let config = AwsConfig { region: Some(REGION.to_string()), endpoint_url: Some(url.to_string()) };
+    Aws::with_loader(config, loader)
+}
 
 /// A proxy before moto, the provider behind it, and a key.
 async fn through_proxy() -> (Proxy, Aws, String) {
     let proxy = Proxy::start(moto::url());
     let aws = aws(&proxy.url);
-    (proxy, aws, new_key(REGION).await)
+    (proxy, aws, new_key(REGION))
 }
 
 async fn failure(aws: &Aws, kek: &str) -> Failure {
@@ -30,12 +41,11 @@ async fn failure(aws: &Aws, kek: &str) -> Failure {
 #[tokio::test]
 async fn conforms_to_the_trait() {
     let aws = aws(moto::url());
-    let (arn, other) = (new_key(REGION).await, new_key(REGION).await);
-    let elsewhere = new_key(OTHER_REGION).await;
+    let (arn, other) = (new_key(REGION), new_key(REGION));
+    let elsewhere = new_key(OTHER_REGION);
     let id = arn.rsplit('/').next().expect("an id");
     let alias = "alias/conformance";
-    let named = moto::client(REGION).await.create_alias().alias_name(alias).target_key_id(id);
-    named.send().await.expect("an alias");
+    moto::call(REGION, "CreateAlias", &format!(r#"{{"AliasName":"{alias}","TargetKeyId":"{id}"}}"#));
 
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("local.key");
@@ -89,7 +99,7 @@ async fn storing_needs_no_more_than_generate_data_key() {
 #[tokio::test]
 async fn moving_within_a_region_shows_the_key_to_nobody() {
     let (proxy, aws, kek) = through_proxy().await;
-    let to = new_key(REGION).await;
+    let to = new_key(REGION);
     let (key, wrapped) = aws.generate(&kek, &context()).await.expect("a data key");
     proxy.take_seen();
     let moved = aws.rewrap(&kek, &context(), &wrapped, &to).await.expect("moved");
@@ -101,7 +111,7 @@ async fn moving_within_a_region_shows_the_key_to_nobody() {
 #[tokio::test]
 async fn moving_to_another_region_goes_through_the_helper() {
     let (proxy, aws, kek) = through_proxy().await;
-    let to = new_key(OTHER_REGION).await;
+    let to = new_key(OTHER_REGION);
     let (key, wrapped) = aws.generate(&kek, &context()).await.expect("a data key");
     proxy.take_seen();
     let moved = aws.rewrap(&kek, &context(), &wrapped, &to).await.expect("moved");
@@ -115,13 +125,13 @@ async fn moving_to_another_region_goes_through_the_helper() {
 #[tokio::test]
 async fn describes_a_key_by_its_arn() {
     let aws = aws(moto::url());
-    let arn = new_key(REGION).await;
+    let arn = new_key(REGION);
     let id = arn.rsplit('/').next().expect("an id");
     let described = aws.describe(id).await.expect("a description");
     assert_eq!((described.provider.as_str(), described.kek.as_str()), ("aws", arn.as_str()));
     assert_eq!((described.strength_bits, described.is_compliant, described.is_enabled), (256, true, true));
 
-    moto::client(REGION).await.disable_key().key_id(id).send().await.expect("disabled");
+    moto::call(REGION, "DisableKey", &format!(r#"{{"KeyId":"{id}"}}"#));
     let described = aws.describe(id).await.expect("a description");
     assert_eq!((described.is_compliant, described.is_enabled), (true, false));
     assert_eq!(described.note, "the key's state is Disabled");
@@ -214,7 +224,7 @@ async fn nothing_there_is_unavailable() {
 #[tokio::test]
 async fn a_key_of_another_region_is_not_found() {
     let (proxy, aws, _) = through_proxy().await;
-    let elsewhere = new_key(OTHER_REGION).await;
+    let elsewhere = new_key(OTHER_REGION);
     let id = elsewhere.rsplit('/').next().expect("an id");
     let failure = failure(&aws, id).await;
     assert_eq!(failure.kind, FailureKind::NotConfigured);
@@ -240,7 +250,7 @@ async fn rejected_credentials_are_read_anew() {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     let proxy = Proxy::start(moto::url());
-    let kek = new_key(REGION).await;
+    let kek = new_key(REGION);
     let loaded = Arc::new(AtomicUsize::new(0));
     let count = loaded.clone();
     let config = AwsConfig { region: Some(REGION.to_string()), endpoint_url: Some(proxy.url.clone()) };
@@ -263,7 +273,7 @@ async fn rejected_credentials_are_read_anew() {
 async fn without_a_usable_configuration_it_says_what_to_set() {
     let with = |region: Option<&str>, url: &str| {
         let config = AwsConfig { region: region.map(str::to_string), endpoint_url: Some(url.to_string()) };
-        Aws::with_loader(config, moto::loader)
+        Aws::with_loader(config, loader)
     };
     for (aws, kek, message) in [
         (with(Some(REGION), moto::url()), "", "name a wrapping key"),

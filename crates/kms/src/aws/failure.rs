@@ -62,7 +62,9 @@ where
     let what = match error {
         SdkError::TimeoutError(_) => "no answer in time",
         SdkError::DispatchFailure(failure) if failure.is_timeout() => "no answer in time",
-        SdkError::DispatchFailure(failure) if failure.is_io() => "it cannot be reached",
+        SdkError::DispatchFailure(failure) if failure.is_io() => {
+            "it cannot be reached, or its TLS certificate is not trusted"
+        }
         SdkError::DispatchFailure(_) => "no connection (name, TLS or network)",
         SdkError::ResponseError(_) => "its answer is not one of AWS KMS",
         _ => "the request could not be made",

@@ -1,15 +1,10 @@
 //! An emulator of AWS KMS on loopback: moto's server, one for each test program.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-
-use aws_config::{BehaviorVersion, ConfigLoader, Region};
-use aws_sdk_kms::Client;
-use aws_sdk_kms::config::Credentials;
-use aws_sdk_kms::types::KeyUsageType;
-use pgpci_kms::{Aws, AwsConfig};
 
 pub const REGION: &str = "eu-west-1";
 pub const OTHER_REGION: &str = "us-east-2";
@@ -18,40 +13,45 @@ pub const OTHER_REGION: &str = "us-east-2";
 /// process, however that ends.
 pub fn url() -> &'static str {
     static MOTO: OnceLock<(String, Child)> = OnceLock::new();
-    &MOTO.get_or_init(start).0
-}
-
-/// What AWS's chain gives, but from credentials of a test.
-pub fn loader() -> ConfigLoader {
-    let credentials = Credentials::for_tests();
-    aws_config::defaults(BehaviorVersion::latest()).credentials_provider(credentials)
-}
-
-/// A provider in [`REGION`] that talks to `url`.
-pub fn aws(url: &str) -> Aws {
-    let config = AwsConfig { region: Some(REGION.to_string()), endpoint_url: Some(url.to_string()) };
-    Aws::with_loader(config, loader)
+    &MOTO.get_or_init(|| start(&[])).0
 }
 
 /// The ARN of a new key in `region`.
-pub async fn new_key(region: &'static str) -> String {
+pub fn new_key(region: &str) -> String {
     // moto, unlike KMS, has no default.
-    let usage = KeyUsageType::EncryptDecrypt;
-    let made = client(region).await.create_key().key_usage(usage).send().await.expect("a key in moto");
-    made.key_metadata.and_then(|key| key.arn).expect("an ARN")
+    let made = call(region, "CreateKey", r#"{"KeyUsage":"ENCRYPT_DECRYPT"}"#);
+    let (_, arn) = made.split_once(r#""Arn": ""#).expect("an ARN");
+    arn.split('"').next().expect("an ARN").to_string()
 }
 
-/// A client for what pgpci itself never does.
-pub async fn client(region: &'static str) -> Client {
-    Client::new(&loader().region(Region::new(region)).endpoint_url(url()).load().await)
+/// What an administrator does in KMS, and pgpci never; without the SDK, as moto checks no
+/// signature. Gives the answer, JSON.
+pub fn call(region: &str, operation: &str, body: &str) -> String {
+    let address = url().trim_start_matches("http://");
+    let mut moto = TcpStream::connect(address).expect("moto");
+    let length = body.len();
+    write!(
+        moto,
+        "POST / HTTP/1.1\r\nHost: {address}\r\nX-Amz-Target: TrentService.{operation}\r\n\
+         Authorization: AWS4-HMAC-SHA256 Credential=AKID/20260101/{region}/kms/aws4_request\r\n\
+         Content-Type: application/x-amz-json-1.1\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n\r\n{body}"
+    )
+    .expect("sent");
+    let mut answer = String::new();
+    moto.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{operation}: {answer}");
+    answer
 }
 
-fn start() -> (String, Child) {
+/// Another moto, with more options: where it listens, and the process that it lives as long as.
+pub fn start(options: &[&str]) -> (String, Child) {
     // moto ends when its stdin, a pipe from here, does.
-    let script = r#""$0" -H 127.0.0.1 -p 0 & read -r _; kill $!"#;
+    let script = r#""$0" -H 127.0.0.1 -p 0 "$@" & read -r _; kill $!"#;
     let mut child = Command::new("sh")
         .args(["-c", script])
         .arg(program())
+        .args(options)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
