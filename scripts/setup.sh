@@ -35,6 +35,8 @@ if [ "$for_what" = test ]; then
     need default-jdk-headless has javac
     need nodejs has node
     need npm has npm
+    need softhsm2 has softhsm2-util
+    need opensc has pkcs11-tool
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -68,16 +68,24 @@ run() { # run NAME COMMAND...
 }
 
 lint() { cargo clippy -p pgpci-core -p pgpci-kms -p pgpci-cli --all-targets -- -D warnings; }
+venv() { # venv REQUIREMENTS
+    [ -x .venv/bin/python ] || python3 -m venv .venv || return 1
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1"
+}
+unit_tests() {
+    # The emulator of AWS KMS, which the tests start themselves.
+    venv tests/kms/requirements.txt || return 1
+    cargo test -p pgpci-core -p pgpci-kms -p pgpci-cli
+}
 cluster_tests() {
     [ -f tests/cluster/requirements.txt ] || { echo "tests/cluster is not there"; return 1; }
-    [ -x .venv/bin/python ] || python3 -m venv .venv || return 1
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/cluster/requirements.txt || return 1
+    venv tests/cluster/requirements.txt || return 1
     .venv/bin/python -m pytest -q tests/cluster
 }
 
 run format cargo fmt --all --check
 run lint lint
-run unit cargo test -p pgpci-core -p pgpci-kms -p pgpci-cli
+run unit unit_tests
 [ -n "${SKIP_INSTALL:-}" ] || run install scripts/install.sh
 run regress scripts/regress.sh
 run cluster cluster_tests

@@ -1,4 +1,6 @@
-//! `pgpci key`: the key file of provider `local`.
+//! `pgpci key`: the key file of provider `local`, and a check of any provider by hand.
+
+mod check;
 
 use std::fs::{self, DirBuilder};
 use std::io::{ErrorKind, Write};
@@ -9,19 +11,19 @@ use clap::{Args, Subcommand};
 use pgpci_core::key::{Purpose, check_value};
 use pgpci_kms::keyfile::{self, WrappingKey};
 
-/// What to do with a key file.
+/// What to do with a wrapping key.
 #[derive(Subcommand)]
 pub enum Command {
     /// Makes a key file with a random key; never overwrites one
     ///
     /// Keep a copy of the file in a safe place: without it no card number can be read again.
     Init(Place),
-    /// Checks that a key file can be used by this user, and prints its fingerprint
-    Check {
-        /// The key file
-        #[arg(long, value_name = "PATH")]
-        file: PathBuf,
-    },
+    /// Checks that a wrapping key can be used by this user
+    ///
+    /// With --file: the key file, and prints its fingerprint. With --provider: makes a data key
+    /// there, unwraps it again, compares, and prints what worked; run it as the server's user, in
+    /// its environment. Exit code 1 if something that storing and revealing need does not work.
+    Check(check::Options),
 }
 
 /// Where the key file is to be.
@@ -40,10 +42,7 @@ pub struct Place {
 pub fn run(command: &Command) -> Result<(), String> {
     match command {
         Command::Init(place) => init(place),
-        Command::Check { file } => {
-            let key = keyfile::read(file).map_err(|error| about(file, &error))?;
-            report(file, &key)
-        }
+        Command::Check(options) => check::run(options),
     }
 }
 

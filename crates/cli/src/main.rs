@@ -4,6 +4,7 @@
 mod harden;
 mod key;
 mod keyd;
+mod options;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -20,7 +21,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Makes and checks the key file of provider `local`
+    /// Makes the key file of provider `local`, and checks any provider's wrapping keys
     #[command(subcommand)]
     Key(key::Command),
     /// The helper that fetches keys for the server, on the socket that is its stdin

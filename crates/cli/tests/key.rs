@@ -117,3 +117,25 @@ fn check_says_what_is_wrong_and_never_the_key() {
     fs::write(&path, content.replace(":1:", ":2:")).expect("write");
     assert!(!said("malformed").contains(secret));
 }
+
+#[test]
+fn check_makes_a_round_trip_with_a_provider() {
+    let directory = directory();
+    let path = directory.path().join("my.key");
+    let check = ["check", "--provider", "local", "--local-key-file"];
+    let missing = key(&check, &path);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stderr).contains("does not exist"), "{missing:?}");
+    assert!(key(&["init", "--file"], &path).status.success());
+    let checked = key(&check, &path);
+    assert!(checked.status.success(), "{checked:?}");
+    let said = text(&checked.stdout);
+    assert!(said.contains("compliant:    no"), "{said}");
+    assert!(said.contains("compare:      the same key"), "{said}");
+    let content = fs::read_to_string(&path).expect("the key file");
+    let secret = content.trim_end().rsplit(':').next().expect("a key");
+    assert!(!said.contains(secret));
+
+    let both = key(&["check", "--provider", "local", "--file"], &path);
+    assert_eq!(both.status.code(), Some(2));
+}

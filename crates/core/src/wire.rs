@@ -3,7 +3,7 @@
 
 mod message;
 
-pub use message::{Failure, FailureKind, Op, Outcome, Request, Response};
+pub use message::{Description, Failure, FailureKind, Op, Outcome, Request, Response};
 
 use crate::error::Error;
 use serde::Serialize;

@@ -1,19 +1,18 @@
 //! The key file of provider `local`: one line, `pgpci-local-key:1:<base64 of 32 bytes>`.
 //!
 //! Whoever reads the file unwraps every data key, so it is only used when nobody but the
-//! effective user can: it is checked after opening (`fstat`), so that what was checked is what
-//! is read.
+//! effective user can.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use base64ct::{Base64, Encoding};
 use pgpci_core::secret::Secret;
-use rustix::fs::{FileType, Mode, OFlags, fstat};
-use rustix::process::geteuid;
 use zeroize::Zeroizing;
+
+use crate::private;
 
 /// The wrapping key (KEK) in a key file; wiped when dropped.
 pub type WrappingKey = Secret<[u8; KEY_LEN]>;
@@ -34,18 +33,9 @@ pub enum Error {
     /// There is no such file.
     #[error("key file does not exist (make one with `pgpci key init`)")]
     Missing,
-    /// A directory, FIFO, device or socket.
-    #[error("key file is not a regular file")]
-    NotRegular,
-    /// The effective user may not open it.
-    #[error("key file may not be read: the server's user must own it, with chmod 0600")]
-    Denied,
-    /// It belongs to somebody else, who could read and replace it.
-    #[error("key file belongs to uid {0}, not to this user: chown it, and chmod 0600")]
-    Owner(u32),
-    /// Group or others have permissions.
-    #[error("key file has mode {0:04o}, group and others must have none: chmod 0600")]
-    Mode(u32),
+    /// It cannot be read, or others could read it.
+    #[error("key file {0}")]
+    Private(private::Error),
     /// It is not the one line that it should be.
     #[error("key file is malformed")]
     Malformed,
@@ -62,13 +52,18 @@ pub enum Error {
 
 /// Reads the wrapping key after checking that nobody else can.
 pub fn read(path: &Path) -> Result<WrappingKey, Error> {
-    let file = open(path)?;
-    check(&file)?;
-    // One byte more than a whole line, so that a longer file is noticed. A fixed buffer, as
-    // one that grows leaves unwiped copies behind.
-    let mut line = Zeroizing::new([0u8; LINE_LEN + 1]);
-    let len = fill(file, line.as_mut_slice())?;
-    parse(line.get(..len).unwrap_or_default())
+    let mut content = buffer();
+    let len = private::read(path, content.as_mut_slice()).map_err(|error| match error {
+        private::Error::Missing => Error::Missing,
+        other => Error::Private(other),
+    })?;
+    parse(content.get(..len).unwrap_or_default())
+}
+
+/// For the content of a key file: one byte more than a whole line, so that a longer file is
+/// noticed. Of fixed size, as a buffer that grows leaves unwiped copies behind.
+pub(crate) fn buffer() -> Zeroizing<[u8; LINE_LEN + 1]> {
+    Zeroizing::new([0; LINE_LEN + 1])
 }
 
 /// Makes a key file with a random wrapping key, mode 0600, and returns that key. It is on
@@ -101,52 +96,8 @@ pub fn sync_directory(path: &Path) -> Result<(), Error> {
         .map_err(|error| Error::Os("syncing the key file's directory", error))
 }
 
-fn open(path: &Path) -> Result<File, Error> {
-    // Opening a FIFO would wait for its writer.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(|error| {
-        match error.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => Error::Missing,
-            ErrorKind::PermissionDenied => Error::Denied,
-            // What opening a socket or a device without a driver says.
-            _ if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => Error::NotRegular,
-            _ => Error::Os("opening the key file", error),
-        }
-    })
-}
-
-fn check(file: &File) -> Result<(), Error> {
-    let stat = fstat(file).map_err(|error| Error::Os("examining the key file", error.into()))?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(Error::NotRegular);
-    }
-    if stat.st_uid != geteuid().as_raw() {
-        return Err(Error::Owner(stat.st_uid));
-    }
-    let mode = Mode::from_raw_mode(stat.st_mode);
-    if mode.intersects(Mode::RWXG | Mode::RWXO) {
-        return Err(Error::Mode(mode.bits()));
-    }
-    Ok(())
-}
-
-/// Reads until `buffer` is full or the file ends; returns how many bytes there were.
-fn fill(mut file: File, buffer: &mut [u8]) -> Result<usize, Error> {
-    let mut len = 0;
-    while let Some(rest) = buffer.get_mut(len..)
-        && !rest.is_empty()
-    {
-        match file.read(rest) {
-            Ok(0) => break,
-            Ok(n) => len += n,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::Os("reading the key file", error)),
-        }
-    }
-    Ok(len)
-}
-
-fn parse(line: &[u8]) -> Result<WrappingKey, Error> {
+/// The wrapping key in the content of a key file.
+pub(crate) fn parse(line: &[u8]) -> Result<WrappingKey, Error> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let encoded = line
         .strip_prefix(PREFIX.as_bytes())

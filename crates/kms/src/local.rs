@@ -1,4 +1,4 @@
-//! Provider `local`: the wrapping key is a file.
+//! Provider `local`: the wrapping key is a file, or what a command writes.
 //!
 //! It exists so that the first minute works, and is reported as not compliant: the key lies on
 //! a disk of the same machine.
@@ -8,18 +8,26 @@
 
 use std::path::{Path, PathBuf};
 
-use pgpci_core::key::Context;
-use pgpci_core::wire::{Failure, FailureKind};
+use pgpci_core::key::{Context, Purpose, check_value};
+use pgpci_core::wire::{Description, Failure, FailureKind};
 use pgpci_core::xaes::{NONCE_LEN, TAG_LEN, Xaes};
 
 use crate::keyfile::{self, WrappingKey};
 use crate::{Answer, DATA_KEY_LEN, DataKeyBytes, Provider};
+use crate::{keycommand, private};
 
-/// Provider `local`. It holds the path only: the file is read at every request, so it heals by
-/// itself when the file comes back, and no wrapping key stays in memory.
+/// Provider `local`. The file is read, or the command run, at every request: it heals by itself
+/// when the file comes back, and no wrapping key stays in memory.
 #[derive(Debug)]
 pub struct Local {
-    path: PathBuf,
+    source: Source,
+}
+
+/// Where the wrapping key comes from.
+#[derive(Debug)]
+enum Source {
+    File(PathBuf),
+    Command(String),
 }
 
 impl Local {
@@ -31,10 +39,15 @@ impl Local {
 
     /// The provider whose key file is at `path`; nothing is read yet.
     pub fn new(path: impl Into<PathBuf>) -> Local {
-        Local { path: path.into() }
+        Local { source: Source::File(path.into()) }
     }
 
-    fn wrapping_key(&self, kek: &str) -> Result<WrappingKey, Failure> {
+    /// The provider whose key file is what the shell command writes to stdout; nothing is run yet.
+    pub fn from_command(command: impl Into<String>) -> Local {
+        Local { source: Source::Command(command.into()) }
+    }
+
+    async fn wrapping_key(&self, kek: &str) -> Result<WrappingKey, Failure> {
         // The file is the key. Accepting any name would let somebody believe that another
         // name is another key.
         if !matches!(kek, "" | Local::NAME) {
@@ -43,7 +56,10 @@ impl Local {
                 format!("provider local has one wrapping key, named local: {kek:?}"),
             ));
         }
-        keyfile::read(&self.path).map_err(|error| told(&error, &self.path))
+        match &self.source {
+            Source::File(path) => keyfile::read(path).map_err(|error| told(&error, path)),
+            Source::Command(command) => keycommand::run(command).await,
+        }
     }
 }
 
@@ -54,12 +70,16 @@ impl Provider for Local {
 
     fn generate<'a>(&'a self, kek: &'a str, context: &'a Context) -> Answer<'a, (DataKeyBytes, Vec<u8>)> {
         Box::pin(async move {
-            let wrapping = self.wrapping_key(kek)?;
+            let wrapping = self.wrapping_key(kek).await?;
             let mut key = DataKeyBytes::new([0; DATA_KEY_LEN]);
             random(key.expose_mut())?;
             let wrapped = wrap(&wrapping, context, &key)?;
             Ok((key, wrapped))
         })
+    }
+
+    fn wrap<'a>(&'a self, kek: &'a str, context: &'a Context, key: &'a DataKeyBytes) -> Answer<'a, Vec<u8>> {
+        Box::pin(async move { wrap(&self.wrapping_key(kek).await?, context, key) })
     }
 
     fn unwrap<'a>(
@@ -69,9 +89,25 @@ impl Provider for Local {
         wrapped: &'a [u8],
     ) -> Answer<'a, DataKeyBytes> {
         Box::pin(async move {
-            let wrapping = self.wrapping_key(kek)?;
+            let wrapping = self.wrapping_key(kek).await?;
             unwrap(&wrapping, context, wrapped).ok_or_else(|| {
                 Failure::new(FailureKind::WrongKey, "the local wrapping key does not unwrap this data key")
+            })
+        })
+    }
+
+    fn describe<'a>(&'a self, kek: &'a str) -> Answer<'a, Description> {
+        Box::pin(async move {
+            let wrapping = self.wrapping_key(kek).await?;
+            let fingerprint = check_value(wrapping.expose(), Purpose::Data);
+            let fingerprint: String = fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
+            Ok(Description {
+                provider: Local::NAME.to_string(),
+                kek: format!("{}:{fingerprint}", Local::NAME),
+                strength_bits: 256,
+                is_compliant: false,
+                is_enabled: true,
+                note: "the wrapping key is in reach of the server: use a KMS or an HSM".to_string(),
             })
         })
     }
@@ -117,12 +153,10 @@ fn told(error: &keyfile::Error, path: &Path) -> Failure {
     use keyfile::Error;
     let kind = match error {
         Error::Missing => FailureKind::NotConfigured,
-        Error::NotRegular | Error::Denied | Error::Owner(_) | Error::Mode(_) | Error::Exists => {
-            FailureKind::Refused
-        }
-        Error::Malformed => FailureKind::Invalid,
         // Out of descriptors, a disk away: may pass.
-        Error::Random | Error::Os(..) => FailureKind::Unavailable,
+        Error::Random | Error::Os(..) | Error::Private(private::Error::Os(..)) => FailureKind::Unavailable,
+        Error::Private(_) | Error::Exists => FailureKind::Refused,
+        Error::Malformed => FailureKind::Invalid,
     };
     Failure::new(kind, format!("{error}: {}", path.display()))
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use pgpci_core::key::Context;
 use pgpci_core::secret::Secret;
-use pgpci_core::wire::Failure;
+use pgpci_core::wire::{Description, Failure};
 
 /// Length of a data key in bytes: AES-256.
 pub const DATA_KEY_LEN: usize = 32;
@@ -19,8 +19,11 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send 
 
 /// A holder of wrapping keys: a key file, a KMS or an HSM.
 ///
-/// Both methods bind the wrapped key to its [`Context`]: a blob presented with another context,
+/// All methods bind the wrapped key to its [`Context`]: a blob presented with another context,
 /// or to another wrapping key, must be refused, and never yields other bytes.
+///
+/// A database that only stores card numbers needs no more than [`Provider::generate`] from the
+/// wrapping key: with `kms:GenerateDataKey` alone it cannot read what it stored yesterday.
 pub trait Provider: Send + Sync {
     /// The name by which vaults refer to this provider.
     fn name(&self) -> &'static str;
@@ -28,11 +31,33 @@ pub trait Provider: Send + Sync {
     /// Makes a data key; returns it in clear, and wrapped by `kek` for `context`.
     fn generate<'a>(&'a self, kek: &'a str, context: &'a Context) -> Answer<'a, (DataKeyBytes, Vec<u8>)>;
 
-    /// Unwraps what [`Provider::generate`] returned for the same `kek` and `context`.
+    /// Wraps a data key that another wrapping key had before.
+    fn wrap<'a>(&'a self, kek: &'a str, context: &'a Context, key: &'a DataKeyBytes) -> Answer<'a, Vec<u8>>;
+
+    /// Unwraps what [`Provider::generate`] or [`Provider::wrap`] returned for the same `kek` and
+    /// `context`.
     fn unwrap<'a>(
         &'a self,
         kek: &'a str,
         context: &'a Context,
         wrapped: &'a [u8],
     ) -> Answer<'a, DataKeyBytes>;
+
+    /// The same data key under another wrapping key of this provider. Providers that can do so
+    /// without showing the key to this process do.
+    fn rewrap<'a>(
+        &'a self,
+        kek: &'a str,
+        context: &'a Context,
+        wrapped: &'a [u8],
+        to_kek: &'a str,
+    ) -> Answer<'a, Vec<u8>> {
+        Box::pin(async move {
+            let key = self.unwrap(kek, context, wrapped).await?;
+            self.wrap(to_kek, context, &key).await
+        })
+    }
+
+    /// What `kek` is; reading only.
+    fn describe<'a>(&'a self, kek: &'a str) -> Answer<'a, Description>;
 }

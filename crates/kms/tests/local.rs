@@ -41,7 +41,7 @@ async fn conforms_to_the_trait() {
     let strangers: &[(&dyn Provider, &str)] = &[(&other_file, "local"), (&local, "another")];
     for kek in ["local", ""] {
         let provider = &local;
-        conforms(&Subject { provider, kek, strangers }).await;
+        conforms(&Subject { provider, kek, other_kek: "local", strangers }).await;
     }
 }
 
@@ -156,7 +156,7 @@ fn create_never_overwrites() {
 async fn the_registry_answers_by_name() {
     let directory = directory();
     let local_key_file = Some(key_file(&directory, "a.key"));
-    let providers = Providers::from_config(Config { local_key_file });
+    let providers = Providers::from_config(Config { local_key_file, ..Config::default() });
     let generate = |provider: &str| Op::Generate {
         provider: provider.to_string(),
         kek: String::new(),

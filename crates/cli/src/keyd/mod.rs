@@ -8,21 +8,20 @@ mod serve;
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use pgpci_kms::{Config, Providers};
+use pgpci_kms::Providers;
 use rustix::net::{AddressFamily, SocketType, getpeername, sockopt};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::options::ProviderOptions;
 use crate::{complain, harden};
 
 /// What the helper is told at its start.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The key file of provider `local`; it is read at each request
-    #[arg(long, value_name = "PATH")]
-    local_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    providers: ProviderOptions,
 }
 
 /// Serves the socket that is stdin until its other end is closed.
@@ -73,20 +72,25 @@ impl Fatal {
 fn served(options: Options) -> Result<(), Fatal> {
     harden::process().map_err(|error| Fatal::System("hardening the process", error))?;
     let socket = socket()?;
-    let providers = Providers::from_config(Config { local_key_file: options.local_key_file });
-    tokio::runtime::Builder::new_current_thread()
-        .enable_io()
+    let providers = Providers::from_config(options.providers.into());
+    // One thread, whose memory is locked. Further ones only look up names of hosts, and call
+    // PKCS#11 modules.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
         .build()
-        .map_err(|error| Fatal::System("starting the runtime", error))?
-        .block_on(async {
-            let mut signals = Signals::new()?;
-            let socket = tokio::net::UnixStream::from_std(socket)
-                .map_err(|error| Fatal::System("registering the socket", error))?;
-            tokio::select! {
-                ended = serve::serve(socket, providers) => ended,
-                _ = signals.terminate.recv() => Ok(()),
-            }
-        })
+        .map_err(|error| Fatal::System("starting the runtime", error))?;
+    let ended = runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let socket = tokio::net::UnixStream::from_std(socket)
+            .map_err(|error| Fatal::System("registering the socket", error))?;
+        tokio::select! {
+            ended = serve::serve(socket, providers) => ended,
+            _ = signals.terminate.recv() => Ok(()),
+        }
+    });
+    // Dropping it would wait for a look-up that hangs.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Stdin as a socket, in non-blocking mode as tokio wants it.

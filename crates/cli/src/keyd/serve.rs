@@ -14,10 +14,11 @@ use zeroize::Zeroizing;
 
 use super::Fatal;
 
-/// Requests worked on at once. Beyond it nothing more is read, and the socket fills up, which
-/// the broker feels. Its end is then noticed only when one of them is done, so providers must
-/// limit the time of their calls.
-const MAX_CONCURRENT: usize = 64;
+/// Requests open at once, most of them waiting for a place at their provider. Far more than a
+/// broker has, so that requests to a provider that hangs never keep others from being read.
+/// Beyond it nothing more is read, and the socket fills up, which the broker feels. Its end is
+/// then noticed only when one of them is done, which [`Providers::LIMIT`] bounds.
+const MAX_OPEN: usize = 1024;
 
 /// Bytes asked of the socket at once; requests are around 200.
 const READ_LEN: usize = 4096;
@@ -31,7 +32,7 @@ pub async fn serve(socket: UnixStream, providers: Providers) -> Result<(), Fatal
     let mut received = Zeroizing::new([0u8; READ_LEN]);
     let mut requests = JoinSet::new();
     loop {
-        while requests.len() < MAX_CONCURRENT {
+        while requests.len() < MAX_OPEN {
             match decoder.next::<Request>() {
                 Ok(Some(request)) => {
                     requests.spawn(answer(request, providers.clone(), writer.clone()));
@@ -47,7 +48,7 @@ pub async fn serve(socket: UnixStream, providers: Providers) -> Result<(), Fatal
                 Ok(Err(error)) => return Err(Fatal::System("writing to the socket", error)),
                 Err(_) => return Err(Fatal::Internal),
             },
-            read = reader.read(received.as_mut_slice()), if requests.len() < MAX_CONCURRENT => {
+            read = reader.read(received.as_mut_slice()), if requests.len() < MAX_OPEN => {
                 match read {
                     Ok(0) => return Ok(()),
                     Ok(len) => decoder.push(received.get(..len).unwrap_or_default()),

@@ -1,4 +1,5 @@
 //! A real `pgpci keyd` on one end of a socket pair, and what the broker would do on the other.
+#![allow(dead_code)] // each test program uses a part of it
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -8,10 +9,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use pgpci_core::key::{Context, KeyId, Purpose};
-use pgpci_core::wire::{Decoder, Op, Request, Response, encode};
+use pgpci_core::wire::{Decoder, Failure, Op, Outcome, Request, Response, encode};
 
 /// Far more than anything here takes.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(40);
 
 pub fn pgpci() -> Command {
     Command::new(env!("CARGO_BIN_EXE_pgpci"))
@@ -37,19 +38,24 @@ pub fn unwrap(wrapped: &[u8]) -> Op {
 pub struct Keyd {
     pub child: Child,
     pub socket: UnixStream,
-    decoder: Decoder,
+    pub decoder: Decoder,
 }
 
 impl Keyd {
     pub fn start(key_file: Option<&Path>) -> Keyd {
-        let (socket, theirs) = UnixStream::pair().expect("a socket pair");
-        socket.set_read_timeout(Some(LIMIT)).expect("a time limit");
-        socket.set_write_timeout(Some(LIMIT)).expect("a time limit");
         let mut command = pgpci();
         command.arg("keyd");
         if let Some(path) = key_file {
             command.arg("--local-key-file").arg(path);
         }
+        Keyd::spawn(command)
+    }
+
+    /// Starts `pgpci keyd` by a command of the test's own.
+    pub fn spawn(mut command: Command) -> Keyd {
+        let (socket, theirs) = UnixStream::pair().expect("a socket pair");
+        socket.set_read_timeout(Some(LIMIT)).expect("a time limit");
+        socket.set_write_timeout(Some(LIMIT)).expect("a time limit");
         let child = command
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::piped())
@@ -80,6 +86,16 @@ impl Keyd {
     pub fn ask(&mut self, op: Op) -> Response {
         self.send(1, op);
         self.receive()
+    }
+
+    /// The answer, which must be no failure.
+    pub fn get(&mut self, op: Op) -> Outcome {
+        self.ask(op).result.expect("an outcome")
+    }
+
+    /// The failure, which must be the answer.
+    pub fn refusal(&mut self, op: Op) -> Failure {
+        self.ask(op).result.expect_err("a failure")
     }
 
     pub fn signal(&self, name: &str) {
@@ -116,7 +132,7 @@ pub fn ended(mut child: Child) -> (Option<i32>, String) {
     (status.code(), said)
 }
 
-fn wait(child: &mut Child) -> ExitStatus {
+pub fn wait(child: &mut Child) -> ExitStatus {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("wait") {

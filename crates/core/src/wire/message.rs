@@ -38,6 +38,28 @@ pub enum Op {
         /// The wrapped key, as the provider made it.
         wrapped: Vec<u8>,
     },
+    /// The same key under another wrapping key. It never leaves the helper in clear.
+    Rewrap {
+        /// Name of the provider that wrapped it.
+        provider: String,
+        /// The wrapping key, as that provider names it.
+        kek: String,
+        /// What the key belongs to, before and after.
+        context: Context,
+        /// The wrapped key, as that provider made it.
+        wrapped: Vec<u8>,
+        /// Name of the provider that is to wrap it.
+        to_provider: String,
+        /// The new wrapping key, as that provider names it.
+        to_kek: String,
+    },
+    /// What a wrapping key is, for reports.
+    Describe {
+        /// Name of the provider: `local`, `aws`, `pkcs11`.
+        provider: String,
+        /// The wrapping key, as the provider names it.
+        kek: String,
+    },
 }
 
 /// An answer of the helper.
@@ -66,6 +88,32 @@ pub enum Outcome {
         /// The key, 32 bytes.
         key: Secret<[u8; 32]>,
     },
+    /// The key of a rewrap.
+    Rewrapped {
+        /// The key, wrapped by the new wrapping key.
+        wrapped: Vec<u8>,
+    },
+    /// What the wrapping key is.
+    Described(Description),
+}
+
+/// What a provider says of one of its wrapping keys. Nothing in it is secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// Name of the provider.
+    pub provider: String,
+    /// The wrapping key by its lasting name: the file's fingerprint, the ARN of the key (never of an
+    /// alias), or the token's serial number and the key's label.
+    pub kek: String,
+    /// Strength of the wrapping key in bits; 0 if the provider does not tell.
+    pub strength_bits: u16,
+    /// Whether it is kept as PCI DSS 3.6.1.2 wants: in a KMS or HSM that never gives it out.
+    pub is_compliant: bool,
+    /// Whether it wraps and unwraps now.
+    pub is_enabled: bool,
+    /// Why it is not compliant or not enabled, or else where it is kept; one sentence, at most
+    /// [`Failure::MAX_MESSAGE`] bytes.
+    pub note: String,
 }
 
 /// Why the broker does not get what it asked for.

@@ -49,6 +49,61 @@ fn keys_come_through_and_are_not_printed() {
     }
 }
 
+/// Server and helper may be of two versions while an upgrade goes on: what there is keeps its number.
+#[test]
+fn numbers_of_operations_and_outcomes_are_pinned() {
+    let Request { op: Op::Unwrap { provider, kek, context, wrapped }, .. } = request(1, vec![]) else {
+        unreachable!()
+    };
+    let rewrap = Op::Rewrap {
+        provider: provider.clone(),
+        kek: kek.clone(),
+        context: context.clone(),
+        wrapped: wrapped.clone(),
+        to_provider: "aws".into(),
+        to_kek: "alias/cards".into(),
+    };
+    let generate = Op::Generate { provider: provider.clone(), kek: kek.clone(), context: context.clone() };
+    let describe = Op::Describe { provider: provider.clone(), kek: kek.clone() };
+    let unwrap = Op::Unwrap { provider, kek, context, wrapped };
+    let operations = [Op::Ping, generate, unwrap, rewrap, describe];
+    for (number, op) in operations.into_iter().enumerate() {
+        let mut frame = Vec::new();
+        encode(&Request { id: 0, op: op.clone() }, &mut frame).unwrap();
+        assert_eq!(usize::from(frame[5]), number, "{op:?}");
+        let mut decoder = Decoder::default();
+        decoder.push(&frame);
+        assert_eq!(decoder.next::<Request>(), Ok(Some(Request { id: 0, op })));
+    }
+
+    let key = || Secret::new([1; 32]);
+    let described = Outcome::Described(Description {
+        provider: "aws".into(),
+        kek: "arn:aws:kms:eu-west-1:111122223333:key/x".into(),
+        strength_bits: 256,
+        is_compliant: true,
+        is_enabled: false,
+        note: "the key is disabled".into(),
+    });
+    let outcomes = [
+        Outcome::Pong,
+        Outcome::Generated { key: key(), wrapped: vec![] },
+        Outcome::Unwrapped { key: key() },
+        Outcome::Rewrapped { wrapped: vec![1] },
+        described,
+    ];
+    for (number, outcome) in outcomes.into_iter().enumerate() {
+        let printed = format!("{outcome:?}");
+        let mut frame = Vec::new();
+        encode(&Response { id: 0, result: Ok(outcome) }, &mut frame).unwrap();
+        assert_eq!(usize::from(frame[6]), number, "{printed}");
+        let mut decoder = Decoder::default();
+        decoder.push(&frame);
+        let received = decoder.next::<Response>().unwrap().unwrap().result.unwrap();
+        assert_eq!(format!("{received:?}"), printed);
+    }
+}
+
 #[test]
 fn a_frame_too_long_is_refused_on_both_sides() {
     let mut out = vec![1, 2, 3];

@@ -3,13 +3,15 @@
 use pgpci_core::key::{Context, KeyId, Purpose};
 use pgpci_core::wire::Failure;
 use pgpci_core::wire::FailureKind::{self, Invalid, NotConfigured, Refused, WrongKey};
-use pgpci_kms::Provider;
+use pgpci_kms::{DataKeyBytes, Provider};
 
-/// A provider, the name of a wrapping key in it, and other wrapping keys (in it or elsewhere)
-/// that must not unwrap what the first one wrapped.
+/// A provider, the name of a wrapping key in it, the name of another one to move to (it may be the
+/// same), and other wrapping keys (in it or elsewhere) that must not unwrap what the first one
+/// wrapped.
 pub struct Subject<'a> {
     pub provider: &'a dyn Provider,
     pub kek: &'a str,
+    pub other_kek: &'a str,
     pub strangers: &'a [(&'a dyn Provider, &'a str)],
 }
 
@@ -23,6 +25,9 @@ pub async fn conforms(subject: &Subject<'_>) {
     other_contexts_are_refused(subject).await;
     mangled_blobs_are_refused(subject).await;
     strangers_are_refused(subject).await;
+    a_given_key_is_wrapped(subject).await;
+    a_wrapped_key_moves(subject).await;
+    describes_itself(subject).await;
 }
 
 async fn round_trip(subject: &Subject<'_>) {
@@ -70,7 +75,8 @@ async fn mangled_blobs_are_refused(subject: &Subject<'_>) {
     longer.push(0);
     for blob in flipped.chain(cut).chain([longer, vec![0; 60_000]]) {
         let kind = refusal(subject.provider, subject.kek, &context(), &blob).await;
-        assert!(matches!(kind, WrongKey | Invalid), "{kind:?}");
+        // A blob that now names another key is refused for that by some.
+        assert!(matches!(kind, WrongKey | Invalid | Refused | NotConfigured), "{kind:?}");
     }
 }
 
@@ -81,6 +87,45 @@ async fn strangers_are_refused(subject: &Subject<'_>) {
         let kind = refusal(*provider, kek, &context(), &wrapped).await;
         assert!(matches!(kind, WrongKey | Refused | NotConfigured), "{kind:?}");
     }
+}
+
+async fn a_given_key_is_wrapped(subject: &Subject<'_>) {
+    let Subject { provider, kek, .. } = subject;
+    let key = DataKeyBytes::new([0xA5; 32]);
+    let first = provider.wrap(kek, &context(), &key).await.expect("wrapped");
+    let second = provider.wrap(kek, &context(), &key).await.expect("wrapped");
+    assert_ne!(first, second, "nonces are random");
+    assert!(!first.windows(32).any(|bytes| bytes == key.expose()));
+    let opened = provider.unwrap(kek, &context(), &first).await.expect("unwrapped");
+    assert_eq!(opened.expose(), key.expose());
+    let other = Context { vault: 9, ..context() };
+    assert_eq!(refusal(*provider, kek, &other, &first).await, WrongKey);
+}
+
+async fn a_wrapped_key_moves(subject: &Subject<'_>) {
+    let Subject { provider, kek, other_kek, .. } = subject;
+    let (key, wrapped) = generate(subject).await;
+    let moved = provider.rewrap(kek, &context(), &wrapped, other_kek).await.expect("moved");
+    let opened = provider.unwrap(other_kek, &context(), &moved).await.expect("unwrapped");
+    assert_eq!(*opened.expose(), key);
+    // It moves from what it was wrapped with, and stays bound to its context.
+    let other = Context { vault: 9, ..context() };
+    assert_eq!(refusal(*provider, other_kek, &other, &moved).await, WrongKey);
+    let refused = provider.rewrap(kek, &other, &wrapped, other_kek).await.err();
+    assert_eq!(refused.map(|failure| failure.kind), Some(WrongKey));
+}
+
+async fn describes_itself(subject: &Subject<'_>) {
+    let Subject { provider, kek, .. } = subject;
+    let described = provider.describe(kek).await.expect("a description");
+    assert_eq!(described.provider, provider.name());
+    assert_eq!(described.strength_bits, 256);
+    assert!(described.is_enabled, "{described:?}");
+    assert_ne!(described.kek, "");
+    assert_eq!(described.is_compliant, provider.name() != "local", "{described:?}");
+    assert!(described.note.len() <= Failure::MAX_MESSAGE);
+    // The lasting name is the same next time.
+    assert_eq!(provider.describe(kek).await, Ok(described));
 }
 
 async fn generate(subject: &Subject<'_>) -> ([u8; 32], Vec<u8>) {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use pgpci_core::key::{Context, KeyId, Purpose};
-use pgpci_core::wire::Op;
+use pgpci_core::wire::{Description, Op};
 use pgpci_kms::{Answer, DataKeyBytes, Provider};
 use tokio::sync::Semaphore;
 
@@ -41,7 +41,15 @@ impl Provider for Slow {
         })
     }
 
+    fn wrap<'a>(&'a self, _: &'a str, _: &'a Context, _: &'a DataKeyBytes) -> Answer<'a, Vec<u8>> {
+        Box::pin(async { panic!("a defect in a provider") })
+    }
+
     fn unwrap<'a>(&'a self, _: &'a str, _: &'a Context, _: &'a [u8]) -> Answer<'a, DataKeyBytes> {
+        Box::pin(async { panic!("a defect in a provider") })
+    }
+
+    fn describe<'a>(&'a self, _: &'a str) -> Answer<'a, Description> {
         Box::pin(async { panic!("a defect in a provider") })
     }
 }
@@ -105,8 +113,10 @@ async fn no_more_than_the_bound_is_worked_on_and_none_is_lost() {
     for id in 0..200 {
         broker.send(id, generate(100)).await;
     }
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(slow.0.inside.load(SeqCst), MAX_CONCURRENT);
+    // Requests are begun in their order.
+    broker.send(200, Op::Ping).await;
+    assert_eq!(broker.receive().await.id, 200);
+    assert_eq!(slow.0.inside.load(SeqCst), Providers::PLACES);
     slow.0.open.add_permits(200);
     let mut ids = Vec::new();
     for _ in 0..200 {
@@ -114,6 +124,38 @@ async fn no_more_than_the_bound_is_worked_on_and_none_is_lost() {
     }
     ids.sort_unstable();
     assert!(ids.into_iter().eq(0..200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_hangs_is_answered_for_and_blocks_no_other() {
+    let (socket, theirs) = UnixStream::pair().expect("a socket pair");
+    let (directory, hanging) = (tempfile::tempdir().expect("a temporary directory"), Slow::default());
+    let path = directory.path().join("local.key");
+    pgpci_kms::keyfile::create(&path).expect("a key file");
+    let mut providers = Providers::default();
+    providers.register(Box::new(hanging.clone()));
+    providers.register(Box::new(pgpci_kms::Local::new(path)));
+    let _serving = tokio::spawn(serve(theirs, providers));
+    let mut broker = Broker { socket, decoder: Decoder::default() };
+
+    let start = tokio::time::Instant::now();
+    for id in 0..100 {
+        broker.send(id, generate(100)).await;
+    }
+    let provider = "local".to_string();
+    let op = Op::Generate { provider, kek: String::new(), context: context() };
+    broker.send(100, op).await;
+    let first = broker.receive().await;
+    assert!(first.id == 100 && first.result.is_ok(), "{first:?}");
+    assert_eq!(hanging.0.inside.load(SeqCst), Providers::PLACES);
+    for _ in 0..100 {
+        let Err(failure) = broker.receive().await.result else {
+            panic!("an answer of a provider that hangs")
+        };
+        assert_eq!(failure.kind, FailureKind::Unavailable);
+    }
+    let took = start.elapsed();
+    assert!((Providers::LIMIT..Providers::LIMIT + Duration::from_secs(1)).contains(&took), "{took:?}");
 }
 
 #[tokio::test]
