@@ -3,7 +3,7 @@
 //! form, keys, and the messages to the key helper.
 //!
 //! A reading order: [`pan`] (a clear number), [`brand`] (what of it may be shown), [`seal`] (the
-//! stored value), [`key`] and [`xaes`] (what seals it), [`wire`] (how keys arrive).
+//! stored value), [`key`] and [`xaes`] (what seals it), [`wire`] (how keys arrive); then [`redact`].
 
 pub mod access;
 pub mod brand;
@@ -11,6 +11,7 @@ mod cmac;
 pub mod error;
 pub mod key;
 pub mod pan;
+pub mod redact;
 pub mod seal;
 pub mod secret;
 pub mod wire;
