@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod brand;
+pub mod chain;
 mod cmac;
 pub mod error;
 pub mod key;
