@@ -12,6 +12,7 @@ mod cmac;
 pub mod error;
 pub mod key;
 pub mod pan;
+pub mod record;
 pub mod redact;
 pub mod seal;
 pub mod secret;
