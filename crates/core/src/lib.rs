@@ -16,5 +16,6 @@ pub mod record;
 pub mod redact;
 pub mod seal;
 pub mod secret;
+pub mod trail;
 pub mod wire;
 pub mod xaes;
