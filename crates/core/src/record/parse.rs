@@ -241,7 +241,7 @@ impl<'de> Deserialize<'de> for Hex {
         let digits: &[u8; 64] = text.as_bytes().try_into().map_err(|_| D::Error::custom("length"))?;
         let mut hash = [0; 32];
         for (byte, [high, low]) in hash.iter_mut().zip(digits.as_chunks::<2>().0) {
-            let digit = |it: u8| char::from(it).to_digit(16).ok_or(D::Error::custom("digit"));
+            let digit = |it: u8| char::from(it).to_digit(16).ok_or_else(|| D::Error::custom("digit"));
             *byte = (digit(*high)? << 4 | digit(*low)?) as u8;
         }
         Ok(Hex(hash))
@@ -253,6 +253,6 @@ struct TimeText(Time);
 impl<'de> Deserialize<'de> for TimeText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <&str>::deserialize(deserializer)?;
-        Time::parse(text).map(TimeText).ok_or(D::Error::custom("time"))
+        Time::parse(text).map(TimeText).ok_or_else(|| D::Error::custom("time"))
     }
 }
