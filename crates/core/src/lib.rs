@@ -3,15 +3,19 @@
 //! form, keys, and the messages to the key helper.
 //!
 //! A reading order: [`pan`] (a clear number), [`brand`] (what of it may be shown), [`seal`] (the
-//! stored value), [`key`] and [`xaes`] (what seals it), [`wire`] (how keys arrive).
+//! stored value), [`key`] and [`xaes`] (what seals it), [`wire`] (how keys arrive); then [`redact`].
 
 pub mod access;
 pub mod brand;
+pub mod chain;
 mod cmac;
 pub mod error;
 pub mod key;
 pub mod pan;
+pub mod record;
+pub mod redact;
 pub mod seal;
 pub mod secret;
+pub mod trail;
 pub mod wire;
 pub mod xaes;

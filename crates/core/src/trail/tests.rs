@@ -1,0 +1,252 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::chain::{Checkpoint, Note, Signer, VerifyingKey};
+use crate::record::{Body, Class, Event, Limits, ParseError, Time, parse};
+use crate::secret::Secret;
+use sha2::{Digest, Sha256};
+
+const NODE: Node = Node([7; 16]);
+const SECOND: i64 = 1_000_000;
+
+fn signer() -> Signer {
+    Signer::new(&NODE.origin(), &Secret::new([1; 32])).unwrap()
+}
+
+fn keys() -> [VerifyingKey; 1] {
+    [signer().verifying_key()]
+}
+
+fn time(seconds: i64) -> Time {
+    Time::from_micros(1_795_529_864_000_000 + seconds * SECOND)
+}
+
+fn policy() -> Policy {
+    Policy { segment_bytes: 2000, checkpoint_records: 3, ..Policy::default() }
+}
+
+fn start(state: State, now: Time, out: &mut Vec<u8>) -> Writer {
+    let start = Start { server_version: "18.6", pgpci_version: "0.1.0", predecessor: None };
+    Writer::start(NODE, signer(), (Limits::default(), policy()), state, &start, now, out).unwrap()
+}
+
+fn event<'a>() -> Body<'a> {
+    Body::Event(Box::new(Event { statement: Some("SELECT 1".into()), ..Event::new(Class::Read, "SELECT") }))
+}
+
+/// Events as a worker would write them; returns the finished segments.
+fn write(writer: &mut Writer, current: &mut Vec<u8>, from: i64, count: i64) -> Vec<Vec<u8>> {
+    let mut finished = Vec::new();
+    for i in from..from + count {
+        writer.append(time(i), event(), current);
+        match writer.due(time(i)) {
+            Due::Nothing => {}
+            Due::Checkpoint => drop(writer.checkpoint(time(i), current)),
+            Due::Rotate => {
+                let mut next = Vec::new();
+                writer.rotate(time(i), current, &mut next);
+                finished.push(std::mem::replace(current, next));
+            }
+        }
+    }
+    finished
+}
+
+fn checkpoint(note: &str) -> Checkpoint {
+    Checkpoint::parse(Note::parse(note.as_bytes()).unwrap().verify(&keys()).unwrap()).unwrap()
+}
+
+fn verify(segments: &[Vec<u8>], anchors: Vec<Checkpoint>) -> Report {
+    let mut verifier = Verifier::new(NODE, &keys(), anchors, 0);
+    for (i, bytes) in segments.iter().enumerate() {
+        assert!(verifier.segment(i as u64 + 1));
+        let mut rest = &bytes[..];
+        let mut tail = None;
+        while !rest.is_empty() {
+            let end = rest.iter().position(|it| *it == b'\n');
+            match end.map_or(Err(Fault::Torn), |end| verifier.line(&rest[..end])) {
+                Ok(()) => rest = &rest[end.unwrap() + 1..],
+                Err(fault) => {
+                    tail =
+                        Some(Tail { fault, bytes: rest.len() as u64, sha256: Sha256::digest(rest).into() });
+                    break;
+                }
+            }
+        }
+        verifier.end(tail);
+    }
+    verifier.finish()
+}
+
+fn kinds(segment: &[u8]) -> Vec<&'static str> {
+    segment
+        .split_inclusive(|it| *it == b'\n')
+        .map(|it| parse(&it[..it.len() - 1]).unwrap().body.kind())
+        .collect()
+}
+
+#[test]
+fn a_boot_from_start_to_stop() {
+    let mut current = Vec::new();
+    let mut writer = start(State::default(), time(0), &mut current);
+    let mut segments = write(&mut writer, &mut current, 0, 10);
+    let note = writer.stop(time(11), &mut current);
+    segments.push(current);
+    assert!(segments.len() > 1);
+    assert_eq!(kinds(&segments[0])[..5], ["segment", "start", "event", "checkpoint", "event"]);
+    for segment in &segments {
+        let kinds = kinds(segment);
+        assert_eq!((kinds[0], kinds[kinds.len() - 1]), ("segment", "checkpoint"));
+    }
+    assert_eq!(kinds(segments.last().unwrap()).iter().rev().nth(1), Some(&"stop"));
+
+    let report = verify(&segments, vec![]);
+    assert_eq!((report.verdict(), report.first_seq, report.unsealed), (Verdict::Unanchored, 1, 0));
+    let report = verify(&segments, vec![checkpoint(&note)]);
+    assert_eq!((report.verdict(), report.sealed), (Verdict::Ok, report.last_seq - 1));
+    assert_eq!(report.anchors[0].state, AnchorState::Holds(time(11)));
+}
+
+#[test]
+fn what_is_due() {
+    let mut out = Vec::new();
+    let mut writer = start(State::default(), time(0), &mut out);
+    assert_eq!(writer.due(time(59)), Due::Nothing);
+    assert_eq!(writer.due(time(60)), Due::Checkpoint);
+    assert_eq!(writer.due(time(86_400)), Due::Rotate);
+    writer.append(time(1), event(), &mut out);
+    assert_eq!(writer.due(time(1)), Due::Checkpoint);
+    writer.checkpoint(time(1), &mut out);
+    assert_eq!(writer.due(time(1)), Due::Nothing);
+    // A clock that was set back makes nothing due, and breaks nothing.
+    assert_eq!(writer.due(time(-1_000_000)), Due::Nothing);
+    while out.len() < 2000 {
+        writer.append(time(1), event(), &mut out);
+    }
+    assert_eq!(writer.due(time(1)), Due::Rotate);
+    let other = Signer::new("other", &Secret::new([1; 32])).unwrap();
+    let start = Start { server_version: "", pgpci_version: "", predecessor: None };
+    assert!(
+        Writer::start(NODE, other, <_>::default(), State::default(), &start, time(0), &mut out).is_none()
+    );
+}
+
+#[test]
+fn the_clock_may_step_back() {
+    let mut out = Vec::new();
+    let mut writer = start(State::default(), time(100), &mut out);
+    writer.append(time(99), event(), &mut out);
+    writer.append(time(40), event(), &mut out);
+    writer.stop(time(41), &mut out);
+    assert_eq!(kinds(&out), ["segment", "start", "event", "clock", "event", "stop", "checkpoint"]);
+    let times: Vec<_> = out.split(|it| *it == b'\n').take(7).map(|it| parse(it).unwrap().time).collect();
+    assert_eq!(times, [100, 100, 100, 40, 40, 41, 41].map(time));
+    assert!(verify(&[out], vec![]).broken.is_empty());
+}
+
+/// Three boots: one that stops, one that crashes at any byte, one after it.
+#[test]
+fn goes_on_after_a_crash_at_any_byte() {
+    let mut first = Vec::new();
+    start(State::default(), time(0), &mut first).stop(time(1), &mut first);
+    let recovered = recover(NODE, &keys(), vec![], 1, &first).unwrap();
+    assert_eq!((recovered.state.crash.as_ref(), recovered.valid), (None, first.len()));
+
+    let mut second = Vec::new();
+    let mut writer = start(recovered.state.clone(), time(2), &mut second);
+    write(&mut writer, &mut second, 2, 3);
+    for cut in 0..second.len() {
+        let torn = &second[..cut];
+        let recovered = match recover(NODE, &keys(), vec![], 2, torn) {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                assert_eq!(error, RecoveryError::Empty);
+                assert!(!torn.contains(&b'\n'));
+                continue;
+            }
+        };
+        assert_eq!(recovered.valid, torn.iter().rposition(|it| *it == b'\n').unwrap() + 1);
+        let crash = recovered.state.crash.clone().unwrap();
+        assert_eq!((crash.boot, crash.segment, crash.torn), (2, 2, (cut - recovered.valid) as u64));
+        let mut third = Vec::new();
+        let note = start(recovered.state, time(0), &mut third).stop(time(0), &mut third);
+        assert_eq!(kinds(&third), ["segment", "crash", "start", "stop", "checkpoint"]);
+        let segments = [first.clone(), torn.to_vec(), third];
+        assert_eq!(verify(&segments, vec![checkpoint(&note)]).verdict(), Verdict::Ok, "{cut}");
+        // A crash accounts for the bytes it left, not for others.
+        let mut more = segments.clone();
+        more[1].push(b'x');
+        let report = verify(&more, vec![checkpoint(&note)]);
+        assert_eq!(report.verdict(), Verdict::Truncated, "{cut}");
+        assert_eq!((report.broken[0].segment, report.broken[0].fault), (2, Fault::Torn));
+    }
+}
+
+#[test]
+fn garbage_at_the_end_is_torn_and_what_was_sealed_is_not() {
+    let mut out = Vec::new();
+    let mut writer = start(State::default(), time(0), &mut out);
+    writer.append(time(1), event(), &mut out);
+    let unsealed = out.clone();
+    let note = writer.checkpoint(time(2), &mut out);
+    let recover = |bytes: &[u8], kept: Vec<Checkpoint>| recover(NODE, &keys(), kept, 1, bytes);
+
+    let zeros = [&out[..], &[0; 4096], b"\n"].concat();
+    let recovered = recover(&zeros, vec![]).unwrap();
+    assert_eq!((recovered.valid, recovered.state.crash.unwrap().torn), (out.len(), 4097));
+    assert_eq!(recovered.sealed, 3);
+
+    // A line before the checkpoint is damaged.
+    let mut damaged = out.clone();
+    let place = out.iter().position(|it| *it == b'\n').unwrap() + 10;
+    damaged[place] = 0;
+    assert_eq!(recover(&damaged, vec![]), Err(RecoveryError::Sealed));
+    // One is changed so that it is still a record.
+    let changed = String::from_utf8(out.clone()).unwrap().replace("SELECT 1", "SELECT 2").into_bytes();
+    assert_eq!(recover(&changed, vec![]), Err(RecoveryError::Changed(Fault::Prev)));
+    // The file was cut before a checkpoint that others have, or is another branch.
+    assert_eq!(
+        recover(&unsealed[..unsealed.len() / 2], vec![checkpoint(&note)]),
+        Err(RecoveryError::PutBack)
+    );
+    let other = Checkpoint { root: [0; 32], ..checkpoint(&note) };
+    assert_eq!(recover(&out, vec![other]), Err(RecoveryError::PutBack));
+    assert!(recover(&unsealed, vec![checkpoint(&note)]).is_ok());
+
+    assert_eq!(recover(b"", vec![]), Err(RecoveryError::Empty));
+    assert_eq!(recover(b"x\n", vec![]), Err(RecoveryError::Changed(Fault::Head)));
+    let elsewhere = super::recover(NODE, &keys(), vec![], 2, &out);
+    assert_eq!(elsewhere, Err(RecoveryError::Changed(Fault::Name)));
+}
+
+#[test]
+fn versions_to_come_are_not_called_tampered() {
+    let mut out = Vec::new();
+    start(State::default(), time(0), &mut out).stop(time(1), &mut out);
+    let later = String::from_utf8(out).unwrap().replace("{\"v\":1", "{\"v\":2").into_bytes();
+    let report = verify(&[later], vec![]);
+    assert_eq!(report.verdict(), Verdict::Incomplete);
+    assert_eq!(report.broken[0].fault, Fault::Line(ParseError::Version));
+}
+
+#[test]
+fn names() {
+    let name = NODE.file_name(12);
+    assert_eq!(name, "07070707070707070707070707070707-0000000012.jsonl");
+    assert_eq!(Node::parse_file_name(&name), Some((NODE, 12)));
+    assert_eq!(Node::parse_file_name(&format!("{name}.gz")), Some((NODE, 12)));
+    assert_eq!(Node::parse_file_name(&NODE.file_name(u64::MAX)), Some((NODE, u64::MAX)));
+    assert_eq!(Node::from_origin(&NODE.origin()), Some(NODE));
+    for bad in [
+        "",
+        "x",
+        &name[1..],
+        &name.replace("-0", "-"),
+        &name.replace("-0", "-00"),
+        &name.replace("-0", "-+"),
+        &name.replace("07-", "0A-"),
+        &format!("{name}.zst"),
+        "é7070707070707070707070707070707-0000000012.jsonl",
+    ] {
+        assert_eq!(Node::parse_file_name(bad), None, "{bad}");
+    }
+}
