@@ -69,7 +69,7 @@ pub fn deliver(response: Response) {
     match result {
         Ok(Outcome::Generated { key, wrapped }) => arrived(id, &key, Some(&wrapped)),
         Ok(Outcome::Unwrapped { key }) => arrived(id, &key, None),
-        Ok(Outcome::Pong) => {}
+        Ok(Outcome::Pong | Outcome::Rewrapped { .. } | Outcome::Described(_)) => {}
         Err(failure) => fail(Some(id), failure.kind, &failure.message),
     }
 }

@@ -135,8 +135,7 @@ unsafe fn compares_by_itself(plan: *mut pg_sys::Plan, catalog: &Catalog) -> bool
             }
             NodeTag::T_Agg => {
                 let node = plan.cast::<pg_sys::Agg>();
-                // The further grouping sets are nodes of their own.
-                operators((*node).numCols, (*node).grpOperators) || children((*node).chain)
+                operators((*node).numCols, (*node).grpOperators)
             }
             NodeTag::T_SetOp => {
                 let node = plan.cast::<pg_sys::SetOp>();
