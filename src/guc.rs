@@ -19,6 +19,18 @@ pub enum PanOutput {
 pub static DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// `pgpci.local_key_file`
 pub static LOCAL_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// `pgpci.local_key_command`
+pub static LOCAL_KEY_COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// `pgpci.aws_region`
+pub static AWS_REGION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// `pgpci.aws_endpoint_url`
+pub static AWS_ENDPOINT_URL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// `pgpci.pkcs11_module`
+pub static PKCS11_MODULE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// `pgpci.pkcs11_token`
+pub static PKCS11_TOKEN: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// `pgpci.pkcs11_pin_file`
+pub static PKCS11_PIN_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// `pgpci.command_path`
 pub static COMMAND_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// `pgpci.key_cache_ttl`, seconds
@@ -54,6 +66,29 @@ pub fn define() {
         GucContext::Sighup,
         control,
     );
+    let reloaded: [(&'static CStr, &'static CStr, &'static GucSetting<Option<CString>>); 6] = [
+        (
+            c"pgpci.local_key_command",
+            c"A shell command that prints the local provider's key file, instead of a file.",
+            &LOCAL_KEY_COMMAND,
+        ),
+        (
+            c"pgpci.aws_region",
+            c"The region of AWS KMS; default: what the server's surroundings say.",
+            &AWS_REGION,
+        ),
+        (
+            c"pgpci.aws_endpoint_url",
+            c"The address of AWS KMS, where it is not the region's own.",
+            &AWS_ENDPOINT_URL,
+        ),
+        (c"pgpci.pkcs11_module", c"The library of the HSM (PKCS#11).", &PKCS11_MODULE),
+        (c"pgpci.pkcs11_token", c"The label of the token in the HSM.", &PKCS11_TOKEN),
+        (c"pgpci.pkcs11_pin_file", c"A file, mode 0600, with the PIN of the token's user.", &PKCS11_PIN_FILE),
+    ];
+    for (name, short, setting) in reloaded {
+        string(name, short, setting, GucContext::Sighup, control);
+    }
     string(
         c"pgpci.command_path",
         c"The pgpci command that the server runs as its key helper; default: beside the postgres program.",

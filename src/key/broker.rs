@@ -13,7 +13,7 @@ use super::ring::{Key, Ring};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::delivery::blob_hash;
-use crate::pg::mailbox::{self, Letter, State};
+use crate::pg::mailbox::{self, Ask, Letter, State};
 use crate::pg::region;
 use crate::pg::session;
 
@@ -37,12 +37,33 @@ pub fn take(key: &Key) -> Option<(Secret<[u8; 32]>, i64)> {
 /// Has the key unwrapped into a slot.
 pub fn unwrap(ring: &Ring, key: &Key) -> Result<()> {
     let context = ring.context(key.vault, key.id, key.purpose)?;
-    ask(&context, &key.provider, &key.kek, Some(&key.wrapped)).map(|_| ())
+    let question = Question {
+        ask: Ask::Unwrap,
+        context: &context,
+        by: (&key.provider, &key.kek),
+        to: ("", ""),
+        blob: &key.wrapped,
+    };
+    question.ask().map(|_| ())
+}
+
+/// Has the key wrapped by another wrapping key; returns that form. The key itself does not leave the helper.
+pub fn rewrap(ring: &Ring, key: &Key, to_provider: &str, to_kek: &str) -> Result<Vec<u8>> {
+    let context = ring.context(key.vault, key.id, key.purpose)?;
+    let question = Question {
+        ask: Ask::Rewrap,
+        context: &context,
+        by: (&key.provider, &key.kek),
+        to: (to_provider, to_kek),
+        blob: &key.wrapped,
+    };
+    question.ask()
 }
 
 /// Has a new key made; returns its wrapped form and check value. The key itself is in a slot.
 pub fn generate(context: &Context, provider: &str, kek: &str) -> Result<(Vec<u8>, [u8; 8])> {
-    let wrapped = ask(context, provider, kek, None)?;
+    let question = Question { ask: Ask::Generate, context, by: (provider, kek), to: ("", ""), blob: &[] };
+    let wrapped = question.ask()?;
     let (database, blob) = (session::database().to_u32(), blob_hash(&wrapped));
     let check = region::locked(|r| {
         let mut slots = r.slots.iter();
@@ -74,58 +95,73 @@ impl Drop for Posted {
     }
 }
 
-fn ask(context: &Context, provider: &str, kek: &str, wrapped: Option<&[u8]>) -> Result<Vec<u8>> {
-    let deadline = Instant::now() + Duration::from_millis(guc::KEY_WAIT_TIMEOUT.get() as u64);
-    let mut posted: Option<Posted> = None;
-    loop {
-        if posted.is_none() {
-            posted = post(context, provider, kek, wrapped)?;
-        }
-        if let Some(done) = posted.as_ref().and_then(answer) {
-            return done;
-        }
-        if Instant::now() >= deadline {
-            return Err(Error::new(S::ERRCODE_CANNOT_CONNECT_NOW, "the key did not come in time")
-                .hint("See pci.key_status; pgpci.key_wait_timeout is how long a session waits."));
-        }
-        session::wait(if posted.is_some() { 1000 } else { 20 });
-    }
+/// What is to be asked of the broker.
+struct Question<'a> {
+    ask: Ask,
+    context: &'a Context,
+    /// Provider and wrapping key.
+    by: (&'a str, &'a str),
+    /// Rewrap: the new provider and wrapping key.
+    to: (&'a str, &'a str),
+    blob: &'a [u8],
 }
 
-fn post(context: &Context, provider: &str, kek: &str, wrapped: Option<&[u8]>) -> Result<Option<Posted>> {
-    thread_local! { static COUNT: Cell<u64> = const { Cell::new(0) } }
-    COUNT.set(COUNT.get() + 1);
-    let serial = (u64::from(std::process::id()) << 32) | (COUNT.get() & 0xffff_ffff);
-    let mut fits = true;
-    let index = region::locked(|r| {
-        let index = r.letters.iter().position(|l| l.state == State::Free)?;
-        let letter: &mut Letter = &mut r.letters[index];
-        letter.clear();
-        letter.generate = wrapped.is_none();
-        letter.purpose = mailbox::purpose_number(context.purpose);
-        letter.pid = std::process::id() as i32;
-        letter.database = session::database().to_u32();
-        letter.vault = context.vault;
-        letter.key_id = context.key_id.0;
-        letter.serial = serial;
-        letter.latch = mailbox::my_latch() as usize;
-        letter.installation = context.installation;
-        letter.failure = 0;
-        fits = letter.provider.set(provider.as_bytes())
-            & letter.kek.set(kek.as_bytes())
-            & letter.blob.set(wrapped.unwrap_or_default());
-        if fits {
-            letter.state = State::Posted;
+impl Question<'_> {
+    fn ask(&self) -> Result<Vec<u8>> {
+        let deadline = Instant::now() + Duration::from_millis(guc::KEY_WAIT_TIMEOUT.get() as u64);
+        let mut posted: Option<Posted> = None;
+        loop {
+            if posted.is_none() {
+                posted = self.post()?;
+            }
+            if let Some(done) = posted.as_ref().and_then(answer) {
+                return done;
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::new(S::ERRCODE_CANNOT_CONNECT_NOW, "the key did not come in time")
+                    .hint("See pci.key_status; pgpci.key_wait_timeout is how long a session waits."));
+            }
+            session::wait(if posted.is_some() { 1000 } else { 20 });
         }
-        Some(index)
-    });
-    if !fits {
-        return Err(Error::key("the key's provider, wrapping key or wrapped form is too long"));
     }
-    if let Some(region) = region::get() {
-        mailbox::wake(region.broker.load(Ordering::Acquire));
+
+    fn post(&self) -> Result<Option<Posted>> {
+        thread_local! { static COUNT: Cell<u64> = const { Cell::new(0) } }
+        COUNT.set(COUNT.get() + 1);
+        let serial = (u64::from(std::process::id()) << 32) | (COUNT.get() & 0xffff_ffff);
+        let mut fits = true;
+        let index = region::locked(|r| {
+            let index = r.letters.iter().position(|l| l.state == State::Free)?;
+            let letter: &mut Letter = &mut r.letters[index];
+            letter.clear();
+            letter.ask = self.ask;
+            letter.purpose = mailbox::purpose_number(self.context.purpose);
+            letter.pid = std::process::id() as i32;
+            letter.database = session::database().to_u32();
+            letter.vault = self.context.vault;
+            letter.key_id = self.context.key_id.0;
+            letter.serial = serial;
+            letter.latch = mailbox::my_latch() as usize;
+            letter.installation = self.context.installation;
+            letter.failure = 0;
+            fits = letter.provider.set(self.by.0.as_bytes())
+                & letter.kek.set(self.by.1.as_bytes())
+                & letter.to_provider.set(self.to.0.as_bytes())
+                & letter.to_kek.set(self.to.1.as_bytes())
+                & letter.blob.set(self.blob);
+            if fits {
+                letter.state = State::Posted;
+            }
+            Some(index)
+        });
+        if !fits {
+            return Err(Error::key("the key's provider, wrapping key or wrapped form is too long"));
+        }
+        if let Some(region) = region::get() {
+            mailbox::wake(region.broker.load(Ordering::Acquire));
+        }
+        Ok(index.flatten().map(|index| Posted { index, serial }))
     }
-    Ok(index.flatten().map(|index| Posted { index, serial }))
 }
 
 fn answer(posted: &Posted) -> Option<Result<Vec<u8>>> {

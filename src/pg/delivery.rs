@@ -6,7 +6,7 @@ use pgpci_core::secret::Secret;
 use pgpci_core::wire::{FailureKind, Op, Outcome, Request, Response};
 
 use crate::guc;
-use crate::pg::mailbox::{self, Letter, State};
+use crate::pg::mailbox::{self, Ask, Letter, State};
 use crate::pg::region::{self, Region};
 use crate::pg::session;
 
@@ -33,10 +33,14 @@ pub fn take_posted(region: &mut Region) -> Vec<Request> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (provider, kek, context) =
             (text(letter.provider.get()), text(letter.kek.get()), letter.context());
-        let op = if letter.generate {
-            Op::Generate { provider, kek, context }
-        } else {
-            Op::Unwrap { provider, kek, context, wrapped: letter.blob.get().to_vec() }
+        let wrapped = letter.blob.get().to_vec();
+        let op = match letter.ask {
+            Ask::Generate => Op::Generate { provider, kek, context },
+            Ask::Unwrap => Op::Unwrap { provider, kek, context, wrapped },
+            Ask::Rewrap => {
+                let (to_provider, to_kek) = (text(letter.to_provider.get()), text(letter.to_kek.get()));
+                Op::Rewrap { provider, kek, context, wrapped, to_provider, to_kek }
+            }
         };
         letter.state = State::Sent;
         requests.push(Request { id: letter.serial, op });
@@ -56,8 +60,7 @@ pub fn forget_dead(letter: &mut Letter) {
 }
 
 fn is_same(a: &Letter, b: &Letter) -> bool {
-    !a.generate
-        && !b.generate
+    (a.ask, b.ask) == (Ask::Unwrap, Ask::Unwrap)
         && a.database == b.database
         && a.key_id == b.key_id
         && a.blob.get() == b.blob.get()
@@ -69,7 +72,9 @@ pub fn deliver(response: Response) {
     match result {
         Ok(Outcome::Generated { key, wrapped }) => arrived(id, &key, Some(&wrapped)),
         Ok(Outcome::Unwrapped { key }) => arrived(id, &key, None),
-        Ok(Outcome::Pong | Outcome::Rewrapped { .. } | Outcome::Described(_)) => {}
+        Ok(Outcome::Rewrapped { wrapped }) => rewrapped(id, &wrapped),
+        // Nobody asks for them.
+        Ok(Outcome::Pong | Outcome::Described(_)) => {}
         Err(failure) => fail(Some(id), failure.kind, &failure.message),
     }
 }
@@ -101,6 +106,18 @@ fn arrived(id: u64, key: &Secret<[u8; 32]>, wrapped: Option<&[u8]>) {
             slot.full = true;
         }
         complete(region, i, 0, "");
+    });
+}
+
+fn rewrapped(id: u64, wrapped: &[u8]) {
+    region::locked(|region| {
+        let Some(i) = region.letters.iter().position(|l| l.serial == id && is_open(l)) else {
+            return;
+        };
+        match region.letters[i].blob.set(wrapped) {
+            true => complete(region, i, 0, ""),
+            false => finish(&mut region.letters[i], FailureKind::Invalid, "the wrapped key is too long"),
+        }
     });
 }
 

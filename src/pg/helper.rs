@@ -1,6 +1,7 @@
 //! The helper process `pgpci keyd`: started by the broker on a socketpair, without shared memory.
 //! It may crash or be killed; the server does not notice.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -15,8 +16,8 @@ use pgpci_core::wire::{self, Decoder, Request, Response};
 pub struct Config {
     /// The `pgpci` command.
     pub command: PathBuf,
-    /// The local provider's wrapping key file.
-    pub local_key_file: PathBuf,
+    /// Its options and their values, as the settings have them.
+    pub options: Vec<(&'static str, OsString)>,
 }
 
 /// A running helper.
@@ -35,8 +36,7 @@ impl Helper {
         let mut command = Command::new(&config.command);
         command
             .arg("keyd")
-            .arg("--local-key-file")
-            .arg(&config.local_key_file)
+            .args(config.options.iter().flat_map(|(option, value)| [OsStr::new(option), value]))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null());
         // SAFETY: only async-signal-safe system calls between fork and exec. Nothing of the server's open

@@ -52,13 +52,25 @@ impl<const N: usize> Bytes<N> {
     }
 }
 
+/// What a letter asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Ask {
+    /// The key that `blob` wraps, into a slot.
+    Unwrap = 0,
+    /// A new key, into a slot, and its wrapped form into `blob`.
+    Generate,
+    /// The key that `blob` wraps, wrapped by another wrapping key, into `blob`.
+    Rewrap,
+}
+
 /// One request and its answer. No key in it: keys go straight to a slot.
 #[repr(C)]
 pub struct Letter {
     /// See `State`.
     pub state: State,
-    /// Whether a new key is wanted (else: unwrap `blob`).
-    pub generate: bool,
+    /// What is asked.
+    pub ask: Ask,
     /// 0, or a failure's number + 1.
     pub failure: u8,
     /// The purpose's number.
@@ -81,7 +93,11 @@ pub struct Letter {
     pub provider: Bytes<PROVIDER>,
     /// Wrapping key by name.
     pub kek: Bytes<KEK>,
-    /// The wrapped key: in the request to unwrap, in the answer to generate.
+    /// Rewrap: the provider that is to wrap the key.
+    pub to_provider: Bytes<PROVIDER>,
+    /// Rewrap: the wrapping key that is to wrap it.
+    pub to_kek: Bytes<KEK>,
+    /// The wrapped key, see `Ask`.
     pub blob: Bytes<BLOB>,
     /// Why it failed.
     pub message: Bytes<MESSAGE>,

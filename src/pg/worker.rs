@@ -1,14 +1,15 @@
 //! The broker: the background worker between backends and the helper. It alone talks to the helper,
 //! puts unwrapped keys into slots, and wipes them when their time is over. Runs on standbys too.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pgpci_core::wire::{FailureKind, Request};
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags};
-use pgrx::{pg_guard, pg_sys};
+use pgrx::{GucSetting, pg_guard, pg_sys};
 
 use crate::guc;
 use crate::pg::delivery;
@@ -167,11 +168,24 @@ impl Broker {
 }
 
 fn config() -> Config {
-    let path = |setting: Option<CString>| setting.map(|s| PathBuf::from(s.to_string_lossy().into_owned()));
+    let text = |setting: &GucSetting<Option<CString>>| {
+        setting.get().filter(|s| !s.is_empty()).map(|s| OsString::from_vec(s.into_bytes()))
+    };
+    let key_file =
+        text(&guc::LOCAL_KEY_FILE).unwrap_or_else(|| crate::directory::path().join("local.key").into());
+    let options = [
+        ("--local-key-file", Some(key_file)),
+        ("--local-key-command", text(&guc::LOCAL_KEY_COMMAND)),
+        ("--aws-region", text(&guc::AWS_REGION)),
+        ("--aws-endpoint-url", text(&guc::AWS_ENDPOINT_URL)),
+        ("--pkcs11-module", text(&guc::PKCS11_MODULE)),
+        ("--pkcs11-token", text(&guc::PKCS11_TOKEN)),
+        ("--pkcs11-pin-file", text(&guc::PKCS11_PIN_FILE)),
+    ];
     Config {
-        command: path(guc::COMMAND_PATH.get()).unwrap_or_else(|| session::program_directory().join("pgpci")),
-        local_key_file: path(guc::LOCAL_KEY_FILE.get())
-            .unwrap_or_else(|| crate::directory::path().join("local.key")),
+        command: text(&guc::COMMAND_PATH)
+            .map_or_else(|| session::program_directory().join("pgpci"), PathBuf::from),
+        options: options.into_iter().filter_map(|(option, value)| Some((option, value?))).collect(),
     }
 }
 
