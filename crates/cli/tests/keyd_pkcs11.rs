@@ -170,6 +170,35 @@ fn a_token_that_was_away_heals() {
     }
 }
 
+/// Several threads find the token gone at once, and initialise the module under each other.
+#[test]
+fn a_token_that_comes_and_goes_under_load_heals() {
+    let token = Token::new();
+    let (tokens, away) = (token.at("tokens"), token.at("away"));
+    let mut keyd = token.start();
+    let (key, wrapped) = generated(keyd.get(generate(KEK)));
+    for _ in 0..5 {
+        for id in 0..50 {
+            keyd.send(id, unwrap(KEK, &wrapped));
+        }
+        fs::rename(&tokens, &away).expect("rename");
+        for _ in 0..50 {
+            match keyd.receive().result {
+                Ok(outcome) => assert_eq!(unwrapped(outcome), key),
+                Err(failure) => assert_eq!(failure.kind, FailureKind::Unavailable, "{}", failure.message),
+            }
+        }
+        fs::rename(&away, &tokens).expect("rename");
+        for id in 0..50 {
+            keyd.send(id, unwrap(KEK, &wrapped));
+        }
+        for _ in 0..50 {
+            assert_eq!(unwrapped(keyd.receive().result.expect("healed")), key);
+        }
+    }
+    assert_eq!(keyd.close(), (Some(0), String::new()));
+}
+
 #[test]
 fn a_token_that_is_not_there_yet_is_found_later() {
     let token = Token::new();
