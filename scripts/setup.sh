@@ -37,6 +37,7 @@ if [ "$for_what" = test ]; then
     need npm has npm
     need softhsm2 has softhsm2-util
     need opensc has pkcs11-tool
+    need openssl has openssl
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then
