@@ -7,6 +7,7 @@ use pgrx::pg_sys::NodeTag;
 
 use crate::pg::catalog;
 use crate::pg::statement::relation_of;
+use crate::pg::table;
 use crate::pg::walk::list;
 
 thread_local! {
@@ -37,7 +38,10 @@ pub fn orders_or_samples_pan(node: *mut pg_sys::Node) -> bool {
     // SAFETY: a valid parse tree; the tag says what the node is.
     unsafe {
         match (*node).type_ {
-            NodeTag::T_ClusterStmt => table_holds_pan((*node.cast::<pg_sys::ClusterStmt>()).relation),
+            NodeTag::T_ClusterStmt => {
+                let relation = (*node.cast::<pg_sys::ClusterStmt>()).relation;
+                if relation.is_null() { is_any_clustered() } else { table_holds_pan(relation) }
+            }
             NodeTag::T_CreateStatsStmt => list((*node.cast::<pg_sys::CreateStatsStmt>()).relations)
                 .any(|relation| table_holds_pan(relation.cast())),
             _ => false,
@@ -130,13 +134,31 @@ const FUNCTION: u32 = 1255;
 const TYPE: u32 = 1247;
 const NAMESPACE: u32 = 2615;
 const OPERATOR: u32 = 2617;
+// Columns of pg_index, counted from 0.
+const INDRELID: usize = pg_sys::Anum_pg_index_indrelid as usize - 1;
+const INDISCLUSTERED: usize = pg_sys::Anum_pg_index_indisclustered as usize - 1;
+
+/// Whether a table with a card number is marked for a CLUSTER that names none, whoever owns it.
+fn is_any_clustered() -> bool {
+    let mut marked = Vec::new();
+    table::scan(pg_sys::IndexRelationId, |row| {
+        if row.get(INDISCLUSTERED) == Some(true) {
+            marked.extend(row.get::<pg_sys::Oid>(INDRELID));
+        }
+    });
+    marked.into_iter().any(holds_pan)
+}
 
 /// # Safety
 /// `relation` is null or a valid RangeVar.
 unsafe fn table_holds_pan(relation: *mut pg_sys::RangeVar) -> bool {
-    // SAFETY: by contract; the relation is released.
+    // SAFETY: by contract.
+    unsafe { relation_of(relation) }.is_some_and(holds_pan)
+}
+
+fn holds_pan(oid: pg_sys::Oid) -> bool {
+    // SAFETY: opens what is there; the relation is released.
     unsafe {
-        let Some(oid) = relation_of(relation) else { return false };
         let relation = pg_sys::RelationIdGetRelation(oid);
         if relation.is_null() {
             return false;
