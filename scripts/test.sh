@@ -78,6 +78,7 @@ cluster_tests() {
 run format cargo fmt --all --check
 run lint lint
 run unit cargo test -p pgpci-core -p pgpci-kms -p pgpci-cli
+run backend scripts/backend.sh
 [ -n "${SKIP_INSTALL:-}" ] || run install scripts/install.sh
 run regress scripts/regress.sh
 run cluster cluster_tests

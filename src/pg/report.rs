@@ -52,7 +52,7 @@ unsafe extern "C-unwind" fn add(_arg: *mut core::ffi::c_void) {
 
 /// `COPY t, line 1, column card: "…"` and `portal parameter $1 = '…'` end before the value, which may run over
 /// several lines: what follows goes too, up to a line that only PostgreSQL writes. What quotes SQL goes altogether.
-fn without_values(context: &str) -> String {
+pub fn without_values(context: &str) -> String {
     let mut kept = Vec::new();
     let mut in_value = false;
     for line in context.lines() {
