@@ -35,8 +35,6 @@ config=$(printf '[configs]\npg%s = "%s"\n' "$major" "$prefix")
 # Untouched if it says so already: bindings are made anew after it.
 [ "$(cat "$dir/home/config.toml" 2>/dev/null)" = "$config" ] || echo "$config" >"$dir/home/config.toml"
 
-# One build for the tests and for the extension that they install, and no debug information: half of the time.
-export CARGO_PROFILE_DEV_DEBUG=0 CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
 cargo build -p pgpci-cli
 install -m 755 "$target/debug/pgpci" "$("$prefix" --bindir)/pgpci"
 rm -rf "$dir/data"

@@ -146,7 +146,9 @@ fn fill(mut file: File, buffer: &mut [u8]) -> Result<usize, Error> {
     Ok(len)
 }
 
-fn parse(line: &[u8]) -> Result<WrappingKey, Error> {
+/// The wrapping key in the content of a key file: the one line, with or without its line feed.
+/// [`Error::Malformed`] for anything else.
+pub fn parse(line: &[u8]) -> Result<WrappingKey, Error> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let encoded = line
         .strip_prefix(PREFIX.as_bytes())
