@@ -176,8 +176,8 @@ fn goes_on_after_a_crash_at_any_byte() {
         let mut more = segments.clone();
         more[1].push(b'x');
         let report = verify(&more, vec![checkpoint(&note)]);
-        assert_eq!(report.verdict(), Verdict::Truncated, "{cut}");
-        assert_eq!((report.broken[0].segment, report.broken[0].fault), (2, Fault::Torn));
+        assert_eq!(report.verdict(), Verdict::Tampered, "{cut}");
+        assert_eq!((report.broken[0].segment, report.broken[0].fault), (2, Fault::Foreign));
     }
 }
 

@@ -184,6 +184,12 @@ impl Verifier {
                 } else if head.boot == last.boot && record.time < last.time {
                     return Err(Fault::Time);
                 }
+                // Nothing is missing, so what is behind the last record was added.
+                if let Some((broken, _)) = &mut self.tail
+                    && broken.fault == Fault::Torn
+                {
+                    broken.fault = Fault::Foreign;
+                }
             }
             Some(_) if record.seq < expected => return Err(Fault::Seq { expected, found: record.seq }),
             last if record.seq > expected && !self.lost => {
