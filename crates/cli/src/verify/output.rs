@@ -50,6 +50,10 @@ fn node_text(node: Node, report: &Report, out: &mut impl Write) -> io::Result<()
         let time = report.last_time.map(|time| time.to_string()).unwrap_or_default();
         writeln!(out, "  records:  {} to {}, the last at {time}", report.first_seq, report.last_seq)?;
         writeln!(out, "  sealed:   up to {}; {} behind the last checkpoint", report.sealed, report.unsealed)?;
+        if report.unsealed > 0 {
+            let first = report.last_seq + 1 - report.unsealed;
+            writeln!(out, "  records {first} and later are not signed yet: anybody may have written them")?;
+        }
     } else {
         writeln!(out, "  records:  none")?;
     }

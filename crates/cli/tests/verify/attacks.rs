@@ -225,3 +225,15 @@ fn move_a_checkpoint() {
     let found = found(&trail, TAMPERED, TAMPERED, Some(3));
     assert_eq!(fault(&found), "checkpoint is one of other records");
 }
+
+/// Nothing tells new records from forged ones until a checkpoint is due; but they are counted.
+#[test]
+fn append_without_the_key() {
+    let trail = Trail::new();
+    trail.forge_record();
+    let found = found(&trail, OK, UNANCHORED, None);
+    assert_eq!(found["nodes"][0]["unsealed"], 1);
+    let output = trail.command().output().expect("pgpci verify");
+    let said = format!("records {} and later are not signed yet", trail.last_seq());
+    assert!(String::from_utf8_lossy(&output.stdout).contains(&said));
+}

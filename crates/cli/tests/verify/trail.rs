@@ -170,6 +170,23 @@ impl Trail {
         }
     }
 
+    /// Appends a record that is right in everything a key is not needed for.
+    pub fn forge_record(&self) {
+        self.edit(3, |lines| {
+            let last = lines.last().expect("a line");
+            let record = parse(last.as_bytes()).expect("a record");
+            let forged = Record {
+                seq: record.seq + 1,
+                prev: leaf_hash(last.as_bytes()),
+                time: record.time,
+                body: event(1),
+            };
+            let mut out = Vec::new();
+            encode(&forged, &Limits::default(), &mut out);
+            lines.push(String::from_utf8(out).expect("text"));
+        });
+    }
+
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pgpci"));
         command.arg("verify").arg(self.directory()).arg("--key").arg(signer(1).verifying_key().to_string());
