@@ -37,7 +37,7 @@ miri:
 
 deny:
 	@scripts/setup.sh deny
-	cargo deny check
+	cargo deny --workspace check
 
 install:
 	@scripts/setup.sh

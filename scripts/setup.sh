@@ -21,10 +21,12 @@ has_libclang() {
     ldconfig -p | grep -q 'libclang-\?[0-9.]*\.so' || compgen -G '/usr/lib/llvm-*/lib/libclang*.so*'
 }
 
-need postgresql-15 has_server
-need postgresql-server-dev-15 has_server_headers
-need clang has clang
-need libclang-dev has_libclang
+if [ "$for_what" != fuzz ] && [ "$for_what" != deny ]; then
+    need postgresql-15 has_server
+    need postgresql-server-dev-15 has_server_headers
+    need clang has clang
+    need libclang-dev has_libclang
+fi
 need pkg-config has pkg-config
 need build-essential has cc
 need curl has curl

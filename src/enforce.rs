@@ -35,7 +35,10 @@ pub fn before_planning(query: *mut pg_sys::Query) -> Look {
     if !glance::may_matter(query) {
         return Look::Clear;
     }
-    let compares = match statement::may_be_foreign_key() || output::is_storing() {
+    // An expression of a procedural language may run without being started.
+    let judged_later =
+        query::reads_tables(query) && (statement::may_be_foreign_key() || output::is_storing());
+    let compares = match judged_later {
         true => walk::query_compares(query),
         false => or_raise(search::check_query(query)),
     };
@@ -64,7 +67,7 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
         return;
     }
     let plan = query::plan(desc);
-    let kind = match (statement::is_foreign_key(flags), query::operation(desc)) {
+    let kind = match (statement::is_foreign_key(desc, flags), query::operation(desc)) {
         (false, _) => ForeignKeyCheck::None,
         (true, pg_sys::CmdType::CMD_SELECT) => ForeignKeyCheck::Read,
         (true, _) => ForeignKeyCheck::Write,
@@ -170,6 +173,7 @@ pub fn relation_info(info: *mut pg_sys::RelOptInfo) {
 struct Depth {
     output: (u32, u32),
     analyzing: u32,
+    running: usize,
 }
 
 thread_local! {
@@ -183,7 +187,7 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
     let aborts = event == E::XACT_EVENT_ABORT;
     if aborts || matches!(event, E::XACT_EVENT_COMMIT | E::XACT_EVENT_PREPARE) {
         conflicts::transaction_ends(aborts);
-        search::queries_fail();
+        search::keep_running(0);
         crate::key::nonce::transaction_ends();
         output::dumping(false);
         SUBTRANSACTIONS.with_borrow_mut(Vec::clear);
@@ -207,18 +211,23 @@ pub fn subtransaction(event: pg_sys::SubXactEvent::Type, id: pg_sys::SubTransact
     use pg_sys::SubXactEvent as E;
     match event {
         E::SUBXACT_EVENT_START_SUB => {
-            let depth = Depth { output: output::depth(), analyzing: caller::analyzing_depth() };
+            let depth = Depth {
+                output: output::depth(),
+                analyzing: caller::analyzing_depth(),
+                running: search::running(),
+            };
             SUBTRANSACTIONS.with_borrow_mut(|s| s.push((id, depth)));
         }
         E::SUBXACT_EVENT_ABORT_SUB => {
             conflicts::subtransaction_aborts();
-            search::queries_fail();
             if let Some(depth) = leave(id) {
+                search::keep_running(depth.running);
                 output::set_depth(depth.output);
                 caller::set_analyzing_depth(depth.analyzing);
             }
         }
         E::SUBXACT_EVENT_COMMIT_SUB => {
+            conflicts::subtransaction_commits();
             leave(id);
         }
         _ => {}

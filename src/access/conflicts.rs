@@ -31,6 +31,8 @@ struct Write {
     refers: bool,
     /// Whether it tells something if it fails.
     tells: bool,
+    /// The transaction's nesting level at which it began.
+    level: i32,
 }
 
 thread_local! {
@@ -59,7 +61,8 @@ pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<()> {
         return Err(search::refuse().hint(STORED));
     }
     query::count_conflicts(desc);
-    begin(Write { query: Some(desc as usize), sets, refers: sets && rules.refers, tells: !deletes });
+    let query = Some(desc as usize);
+    begin(Write { query, sets, refers: sets && rules.refers, tells: !deletes, level: session::nesting() });
     Ok(())
 }
 
@@ -81,7 +84,13 @@ pub fn end(desc: *mut pg_sys::QueryDesc) {
 pub fn start_copy(written: pg_sys::Oid) -> Result<()> {
     let rules = relation::rules(written);
     if rules.compares && is_limited()? {
-        begin(Write { query: None, sets: true, refers: rules.refers, tells: true });
+        begin(Write {
+            query: None,
+            sets: true,
+            refers: rules.refers,
+            tells: true,
+            level: session::nesting(),
+        });
     }
     Ok(())
 }
@@ -130,12 +139,22 @@ pub fn found_equal() -> Result<()> {
     Ok(())
 }
 
-/// What had begun in a subtransaction is cut off.
+/// What had begun in a subtransaction is cut off; what runs around it goes on.
 pub fn subtransaction_aborts() {
-    // Only the innermost write can have failed: those around it go on.
-    if change(Vec::pop).is_some_and(|write| write.tells) {
+    let level = session::nesting();
+    let tells = change(|writes| {
+        let kept = writes.iter().position(|write| write.level >= level).unwrap_or(writes.len());
+        writes.drain(kept..).any(|write| write.tells)
+    });
+    if tells {
         count(1);
     }
+}
+
+/// What began in a subtransaction and still runs belongs to the one around it.
+pub fn subtransaction_commits() {
+    let level = session::nesting() - 1;
+    change(|writes| writes.iter_mut().for_each(|write| write.level = write.level.min(level)));
 }
 
 /// A transaction ends.

@@ -47,9 +47,14 @@ pub fn query_ends(query: usize) {
     });
 }
 
-/// A transaction or subtransaction fails, and what ran in it with it.
-pub fn queries_fail() {
-    RUNNING.with_borrow_mut(Vec::clear);
+/// How many queries are running.
+pub fn running() -> usize {
+    RUNNING.with_borrow(Vec::len)
+}
+
+/// Back to so many: those after them were cut off.
+pub fn keep_running(count: usize) {
+    RUNNING.with_borrow_mut(|r| r.truncate(count));
 }
 
 fn foreign_key() -> ForeignKeyCheck {

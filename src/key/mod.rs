@@ -4,6 +4,8 @@ pub mod broker;
 pub mod nonce;
 pub mod ring;
 
+use std::sync::atomic::Ordering;
+
 use pgpci_core::key::{DataKey, EqualityKey, HashKey, KeyId, PolicyKey, Purpose, check_value};
 use pgrx::PgSqlErrorCode;
 
@@ -56,13 +58,11 @@ pub fn policy_is_cached(ring: &Ring) -> bool {
 
 /// `pci.key_status()`: one line of text for the view.
 pub fn status(_: &mut Call) -> Result<Value> {
-    let text = region::locked(|r| {
-        let cached = r.slots.iter().filter(|s| s.full).count();
-        let running = r.helper.load(std::sync::atomic::Ordering::Relaxed) == 1;
-        let calls = r.calls.load(std::sync::atomic::Ordering::Relaxed);
-        format!("{:?},{},{cached},{calls}", region::protection(), if running { "running" } else { "stopped" })
-    });
-    Ok(varlena(text.unwrap_or_else(|| "None,stopped,0,0".into()).as_bytes()))
+    let cached = region::locked(|r| r.slots.iter().filter(|s| s.full).count()).unwrap_or(0);
+    let (running, calls) = region::get()
+        .map_or((false, 0), |r| (r.helper.load(Ordering::Relaxed) == 1, r.calls.load(Ordering::Relaxed)));
+    let helper = if running { "running" } else { "stopped" };
+    Ok(varlena(format!("{:?},{helper},{cached},{calls}", region::protection()).as_bytes()))
 }
 
 fn with<T>(id: KeyId, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {

@@ -7,12 +7,13 @@ use pgpci_core::seal::{Pan, cmp_stored};
 use crate::access::{conflicts, search};
 use crate::error::Result;
 use crate::pg::call::{Call, Value};
+use crate::pg::compat;
 
-/// `=`; an exclusion constraint calls it with what is there and what is being written.
+/// `=`; exclusion constraints and foreign keys call it with what is there and what is being written.
 pub fn eq(call: &mut Call) -> Result<Value> {
     let order = order(call)?;
     if !call.is_from_expression() {
-        conflicts::written(call.bytes(1))?;
+        conflicts::written(call.bytes(compat::written_argument(call.flinfo())))?;
     }
     Ok((order == Ordering::Equal).into())
 }

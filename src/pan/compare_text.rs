@@ -1,8 +1,6 @@
 //! Comparison with digits that the caller has as text: the key is needed, once a scan for each comparand.
 
 use std::cmp::Ordering;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::OnceLock;
 
 use pgpci_core::access::Capability;
 use pgpci_core::pan::ClearPan;
@@ -121,9 +119,7 @@ fn order(call: &mut Call, pan: usize, text: usize) -> Result<Ordering> {
 
 /// The equality hash of the comparand. Always a privilege: it builds a card number and compares it.
 fn comparand(call: &mut Call, i: usize) -> Result<[u8; 16]> {
-    static FINGERPRINT: OnceLock<RandomState> = OnceLock::new();
-    // 0 stands for none.
-    let fingerprint = FINGERPRINT.get_or_init(RandomState::new).hash_one(call.bytes(i)) | 1;
+    let fingerprint = super::fingerprint(call.bytes(i));
     access::require(Capability::Search, DEFAULT_VAULT)?;
     if let Some(cached) = call.cache(UNCACHED)
         && cached.fingerprint == fingerprint

@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::key::{self, ring::Ring};
 use crate::pg::call::{Call, Value, varlena};
 use crate::pg::counters::{self, Kind};
-use crate::pg::delivery::blob_hash;
 use crate::pg::{catalog, session};
 
 /// What `reveal` found out at the first value of a scan, so that the next costs little.
@@ -59,7 +58,7 @@ fn check_reveal(call: &mut Call) -> Result<Checked> {
     let generation = catalog::generation();
     let user = session::current_user().to_u32();
     let key_id = call.pan(0)?.key_id().0;
-    let purpose = if call.is_null(1) { 0 } else { blob_hash(call.bytes(1)) | 1 };
+    let purpose = if call.is_null(1) { 0 } else { super::fingerprint(call.bytes(1)) };
     let known = call.cache(UNCHECKED).map_or(UNCHECKED, |c| *c);
     if (known.generation, known.user, known.key_id, known.purpose) == (generation, user, key_id, purpose)
         && known.tally.is_open()

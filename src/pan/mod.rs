@@ -8,6 +8,8 @@ pub mod io;
 pub mod output;
 
 use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
 
 use pgpci_core::access::Capability;
 use pgpci_core::brand::truncate;
@@ -59,6 +61,12 @@ fn store(clear: &ClearPan, vault: i32) -> Result<PanBuf> {
     let hash = sealing.equality.map(|id| key::with_equality(id, |key| key.hash(clear))).transpose()?;
     let nonce = key::nonce::next()?;
     Ok(key::with_data(sealing.data, |key| seal::seal_hashed(key, hash, clear, shown, &nonce))??)
+}
+
+/// A keyed hash of a text that a scan remembers instead of the text itself; never 0, which stands for none.
+fn fingerprint(text: &[u8]) -> u64 {
+    static KEY: OnceLock<RandomState> = OnceLock::new();
+    KEY.get_or_init(RandomState::new).hash_one(text) | 1
 }
 
 /// The equality hash of digits, for a comparison with values of the vault.

@@ -50,11 +50,11 @@ pub fn compares_columns(expression: *mut pg_sys::Node, with_columns: bool) -> bo
         if expression.is_null() || (*expression).type_ != NodeTag::T_OpExpr {
             return false;
         }
-        let args = list((*expression.cast::<pg_sys::OpExpr>()).args);
-        let kinds: Vec<Operand> = args.map(|arg| operand(arg)).collect();
-        match kinds.as_slice() {
-            [Operand::Column, Operand::Parameter] | [Operand::Parameter, Operand::Column] => true,
-            [Operand::Column, Operand::Column] => with_columns,
+        let mut operands = list((*expression.cast::<pg_sys::OpExpr>()).args).map(|arg| operand(arg));
+        match (operands.next(), operands.next()) {
+            (Some(Operand::Column), Some(Operand::Parameter)) => true,
+            (Some(Operand::Parameter), Some(Operand::Column)) => true,
+            (Some(Operand::Column), Some(Operand::Column)) => with_columns,
             _ => false,
         }
     }

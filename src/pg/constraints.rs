@@ -6,7 +6,7 @@ use pgrx::pg_sys::NodeTag;
 use crate::pg::ddl::table_holds_pan;
 use crate::pg::nodes::list;
 use crate::pg::statement::relation_of;
-use crate::pg::{catalog, partition, relation};
+use crate::pg::{catalog, compat, partition, relation};
 
 /// Whether the statement does that.
 pub fn compares_stored(node: *mut pg_sys::Node) -> bool {
@@ -47,6 +47,7 @@ unsafe fn command_compares(table: *mut pg_sys::RangeVar, command: *mut pg_sys::A
             T::AT_AddConstraint => constraint_compares(table, (*command).def.cast()),
             // Which one it is shows only in the catalog; any that waits for its validation may be ours.
             T::AT_ValidateConstraint => has_foreign_key_of_pan(table),
+            T::AT_AlterConstraint => compat::enforces(command) && has_foreign_key_of_pan(table),
             T::AT_AddColumn => {
                 let column = (*command).def.cast::<pg_sys::ColumnDef>();
                 type_holds_pan((*column).typeName)

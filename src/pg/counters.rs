@@ -38,6 +38,7 @@ impl Default for Counters {
     }
 }
 
+// SAFETY: the name is a static string, used once.
 static TABLE: PgLwLock<Counters> = unsafe { PgLwLock::new(c"pgpci_counters") };
 
 /// Registers the shared memory; called once, while the library is preloaded.

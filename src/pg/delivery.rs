@@ -7,7 +7,7 @@ use pgpci_core::wire::{FailureKind, Op, Outcome, Request, Response};
 
 use crate::guc;
 use crate::pg::mailbox::{self, Ask, Letter, State};
-use crate::pg::region::{self, Region};
+use crate::pg::region::{self, Guarded};
 use crate::pg::session;
 
 /// Hash of a wrapped key: tells blobs apart in slots.
@@ -18,7 +18,7 @@ pub fn blob_hash(blob: &[u8]) -> u64 {
 }
 
 /// One request in flight for a key: letters that ask for the same are answered with it.
-pub fn take_posted(region: &mut Region) -> Vec<Request> {
+pub fn take_posted(region: &mut Guarded) -> Vec<Request> {
     let mut requests = Vec::new();
     for i in 0..region.letters.len() {
         let letter = &region.letters[i];
@@ -142,7 +142,7 @@ fn finish(letter: &mut Letter, kind: FailureKind, message: &str) {
 }
 
 /// Answers the letter, and every other that waits for the same key.
-fn complete(region: &mut Region, i: usize, failure: u8, message: &str) {
+fn complete(region: &mut Guarded, i: usize, failure: u8, message: &str) {
     for other in 0..region.letters.len() {
         if other != i
             && region.letters[other].state == State::Posted

@@ -4,8 +4,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
 use crate::pg::call::varlena_bytes;
-use crate::pg::catalog;
-use crate::pg::nodes::list;
+use crate::pg::{catalog, compat};
 
 /// The relations that it writes.
 pub fn targets(desc: *mut pg_sys::QueryDesc) -> Vec<pg_sys::Oid> {
@@ -42,17 +41,13 @@ pub fn sets_pan(desc: *mut pg_sys::QueryDesc) -> bool {
         if (*desc).operation != pg_sys::CmdType::CMD_UPDATE || (*plan).hasModifyingCTE {
             return true;
         }
-        #[cfg(feature = "pg15")]
-        let permissions = list((*plan).rtable).map(|node| &*node.cast::<pg_sys::RangeTblEntry>());
-        #[cfg(not(feature = "pg15"))]
-        let permissions = list((*plan).permInfos).map(|node| &*node.cast::<pg_sys::RTEPermissionInfo>());
-        permissions.into_iter().any(|entry| {
+        compat::updated_columns(plan).any(|(relation, columns)| {
             let mut bit = -1;
             std::iter::from_fn(|| {
-                bit = pg_sys::bms_next_member(entry.updatedCols, bit);
+                bit = pg_sys::bms_next_member(columns, bit);
                 (bit >= 0).then_some(bit + pg_sys::FirstLowInvalidHeapAttributeNumber)
             })
-            .any(|column| catalog::contains_pan(pg_sys::get_atttype(entry.relid, column as i16)))
+            .any(|column| catalog::contains_pan(pg_sys::get_atttype(relation, column as i16)))
         })
     }
 }
@@ -82,6 +77,12 @@ pub fn looks_for_referenced(desc: *mut pg_sys::QueryDesc) -> bool {
         let text = (*desc).sourceText;
         !text.is_null() && !std::ffi::CStr::from_ptr(text).to_bytes().windows(9).any(|w| w == b" WHERE $1")
     }
+}
+
+/// Whether it reads tables, or anything else that its FROM names; else it may be a bare expression.
+pub fn reads_tables(query: *mut pg_sys::Query) -> bool {
+    // SAFETY: a valid query tree.
+    unsafe { !(*query).rtable.is_null() }
 }
 
 /// Has the executor count what ON CONFLICT meets.

@@ -4,6 +4,7 @@
 //!
 //! `slots` hold keys, `slices` (one a backend) what is derived from them, `mailbox` the requests to the broker.
 
+use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use pgrx::pg_guard;
@@ -42,21 +43,26 @@ pub struct Slot {
 pub struct Region {
     /// The broker's latch, to wake it; null while there is no broker.
     pub broker: AtomicPtr<pg_sys::Latch>,
-    /// Counts wipes: a backend compares it to know that what it derived may be stale.
-    pub generation: AtomicU64,
     /// State of the helper: 0 not running, 1 running.
     pub helper: AtomicU32,
     /// Requests sent to the helper since the server started.
     pub calls: AtomicU64,
     /// Slices that follow the region.
     pub slices: u32,
-    /// Keys; guarded by LOCK.
+    guarded: UnsafeCell<Guarded>,
+}
+
+/// What LOCK guards.
+#[repr(C)]
+pub struct Guarded {
+    /// Keys.
     pub slots: [Slot; SLOTS],
-    /// Requests; guarded by LOCK.
+    /// Requests.
     pub letters: [Letter; LETTERS],
 }
 
 /// Guards slots and letters. Ordinary shared memory: a crash-restart makes it anew.
+// SAFETY: the name is a static string, used once.
 pub static LOCK: PgLwLock<bool> = unsafe { PgLwLock::new(c"pgpci_region") };
 
 static REGION: AtomicPtr<Region> = AtomicPtr::new(std::ptr::null_mut());
@@ -111,19 +117,16 @@ pub fn register() {
 
 /// The region. None only in a process that was not forked from a postmaster with the library preloaded.
 pub fn get() -> Option<&'static Region> {
-    // SAFETY: mapped for the life of the process; fields that change are atomics or guarded by LOCK.
+    // SAFETY: mapped for the life of the process; fields that change are atomics, or behind `locked`.
     unsafe { REGION.load(Ordering::Relaxed).as_ref() }
 }
 
 /// Runs `f` on slots and letters under the lock.
-pub fn locked<T>(f: impl FnOnce(&mut Region) -> T) -> Option<T> {
-    let region = REGION.load(Ordering::Relaxed);
-    if region.is_null() {
-        return None;
-    }
+pub fn locked<T>(f: impl FnOnce(&mut Guarded) -> T) -> Option<T> {
+    let region = get()?;
     let _guard = LOCK.exclusive();
-    // SAFETY: mapped; LOCK makes this the only reference to slots and letters.
-    Some(f(unsafe { &mut *region }))
+    // SAFETY: mapped; LOCK makes this the only reference to what it guards.
+    Some(f(unsafe { &mut *region.guarded.get() }))
 }
 
 /// The slice number `i` of a backend.
@@ -187,7 +190,6 @@ unsafe fn map_secret(size: usize) -> Option<(*mut libc::c_void, u32)> {
         let address =
             if libc::ftruncate(fd, size as i64) == 0 { map_shared(size, libc::MAP_SHARED, fd) } else { None };
         libc::close(fd);
-        // Touch every page now: what cannot be had must fail here, not at a key's first use.
         address.map(|a| (a, 1))
     }
 }
@@ -223,8 +225,9 @@ fn reset() {
     unsafe {
         (*region).broker.store(std::ptr::null_mut(), Ordering::Relaxed);
         (*region).helper.store(0, Ordering::Relaxed);
-        (*region).slots.iter_mut().for_each(Slot::wipe);
-        (*region).letters.iter_mut().for_each(Letter::clear);
+        let guarded = &mut *(*region).guarded.get();
+        guarded.slots.iter_mut().for_each(Slot::wipe);
+        guarded.letters.iter_mut().for_each(Letter::clear);
     }
     crate::pg::slice::reset_all();
 }

@@ -61,6 +61,12 @@ pub fn is_member(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     unsafe { compat::is_member(member, role) }
 }
 
+/// How deep the running transaction is nested: 1 for none but itself.
+pub fn nesting() -> i32 {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::GetCurrentTransactionNestLevel() }
+}
+
 /// Whether a trigger's function is running.
 pub fn in_trigger() -> bool {
     // SAFETY: takes no arguments and only reads a backend-local variable.

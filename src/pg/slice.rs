@@ -169,11 +169,12 @@ fn hold(i: u32) -> Option<Held> {
     let slice = region::slice(i)?;
     // SAFETY: mapped; busy is atomic.
     let busy = unsafe { &(*slice).busy };
-    for _ in 0..10_000 {
+    for round in 0..10_000 {
         if busy.swap(1, Ordering::Acquire) == 0 {
             return Some(Held(slice));
         }
-        std::hint::spin_loop();
+        // Whoever holds it does so for microseconds, unless it is not running.
+        if round < 1000 { std::hint::spin_loop() } else { std::thread::yield_now() }
     }
     None
 }

@@ -55,10 +55,13 @@ pub fn classify(node: *mut pg_sys::Node, dump_cursor: &[u8]) -> Utility {
     }
 }
 
-/// Whether the executor was started by PostgreSQL's foreign-key machinery: it alone asks that triggers wait
-/// for the outer statement; no SQL can.
-pub fn is_foreign_key(flags: i32) -> bool {
-    flags & pg_sys::EXEC_FLAG_SKIP_TRIGGERS as i32 != 0
+/// Whether the executor was started by PostgreSQL's foreign-key machinery: of all statements that go through SPI it
+/// alone asks that triggers wait for the outer statement. A function in SQL that hands out its rows one at a time asks
+/// for that, too, but has another destination.
+pub fn is_foreign_key(desc: *mut pg_sys::QueryDesc, flags: i32) -> bool {
+    // SAFETY: a valid descriptor.
+    let by_spi = unsafe { (*desc).dest.as_ref().is_some_and(|d| d.mydest == pg_sys::CommandDest::DestSPI) };
+    by_spi && flags & pg_sys::EXEC_FLAG_SKIP_TRIGGERS as i32 != 0
 }
 
 /// Whether a query may be one of the foreign-key machinery, before it starts.

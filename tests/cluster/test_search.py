@@ -165,6 +165,11 @@ ATTACKS = {
     "security_definer": ["SELECT \"full\".hits_definer()"],
     "materialized_view": ["CREATE MATERIALIZED VIEW mv AS SELECT p.id FROM {t} p JOIN guess g ON p.card = g.card", "SELECT * FROM mv"],
     "create_table_as": ["CREATE TABLE x AS SELECT p.id FROM {t} p JOIN guess g ON p.card = g.card", "SELECT * FROM x"],
+    "rows_one_at_a_time_kept": ["CREATE FUNCTION f() RETURNS SETOF bigint LANGUAGE sql VOLATILE AS 'SELECT p.id FROM {t} p JOIN guess g ON p.card = g.card'",
+                                "SET LOCAL enable_nestloop = off", "CREATE TABLE x AS SELECT f()", "SELECT * FROM x"],
+    "expression_kept": ["CREATE FUNCTION f() RETURNS boolean LANGUAGE plpgsql AS $f$ DECLARE r record; s record; BEGIN "
+                        "SELECT card INTO r FROM {t} WHERE id = 1; SELECT card INTO s FROM guess WHERE gid = 1; RETURN r OPERATOR(pg_catalog.*<) s; END $f$",
+                        "CREATE TABLE x AS SELECT f() AS hit", "SELECT * FROM x"],
     "cursor": ["DECLARE cur CURSOR FOR SELECT p.id FROM {t} p JOIN guess g ON p.card = g.card", "FETCH cur"],
     "prepared": ["PREPARE hits AS SELECT p.id FROM {t} p JOIN guess g ON p.card = g.card", "EXECUTE hits"],
     "prepared_generic": ["SET LOCAL plan_cache_mode = force_generic_plan",
@@ -215,6 +220,9 @@ ATTACKS = {
                         "CREATE TRIGGER tr BEFORE INSERT ON own FOR EACH ROW EXECUTE FUNCTION f()", f"INSERT INTO own VALUES ('{MASTERCARD_2}')"],
     "copy_by_default": ["CREATE FUNCTION stolen() RETURNS pci.pan LANGUAGE sql VOLATILE AS 'SELECT card FROM {t} WHERE id = 2'",
                         "ALTER TABLE own ALTER card SET DEFAULT stolen()", "INSERT INTO own DEFAULT VALUES"],
+    "copy_after_a_caught_error": ["CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN BEGIN PERFORM 1 / 0; EXCEPTION WHEN division_by_zero THEN NULL; END; RETURN NEW; END'",
+                                  "CREATE TRIGGER tr BEFORE INSERT ON own FOR EACH ROW EXECUTE FUNCTION f()", "INSERT INTO own SELECT card FROM {t} WHERE id = 2"],
+    "copy_in_a_savepoint": ["SAVEPOINT a", "SAVEPOINT b", "RELEASE b", "INSERT INTO own SELECT card FROM {t} WHERE id = 2"],
     "copy_exclusion": ["CREATE TABLE x (card pci.pan, EXCLUDE USING hash (card WITH =))", "INSERT INTO x SELECT card FROM {t} WHERE id = 2"],
     "copy_referring": ["CREATE TABLE x (card pci.pan REFERENCES own (card))", "INSERT INTO x SELECT card FROM {t} WHERE id = 1"],
     "copy_referring_miss": ["CREATE TABLE x (card pci.pan REFERENCES own (card))", "INSERT INTO x SELECT card FROM {t} WHERE id = 2"],
@@ -499,6 +507,7 @@ CONFLICTS = {
                                 + "', 1); EXCEPTION WHEN unique_violation THEN NULL; END; END LOOP; END $$",
     "update_by_trigger": "UPDATE app.moved SET hits = 1",
     "exclusion": f"INSERT INTO app.excluded VALUES ('{VISA}')",
+    "trigger_catches_an_error": "INSERT INTO app.caught SELECT '" + VISA + "' FROM generate_series(1, 3) ON CONFLICT DO NOTHING",
 }
 
 
@@ -516,6 +525,11 @@ def limited(module_cluster):
         conn.execute("CREATE FUNCTION app.steal() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.hits = 1 THEN "
                      "SELECT card INTO NEW.card FROM public.payments WHERE id = 1; END IF; RETURN NEW; END $$")
         conn.execute("CREATE TRIGGER tr BEFORE UPDATE ON app.moved FOR EACH ROW EXECUTE FUNCTION app.steal()")
+        # A caught error is none of the statement around it.
+        conn.execute(f"CREATE TABLE app.caught (card pci.pan UNIQUE); INSERT INTO app.caught VALUES ('{VISA}')")
+        conn.execute("CREATE FUNCTION app.catch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN BEGIN PERFORM 1 / 0; "
+                     "EXCEPTION WHEN division_by_zero THEN NULL; END; RETURN NEW; END $$")
+        conn.execute("CREATE TRIGGER tr BEFORE INSERT ON app.caught FOR EACH ROW EXECUTE FUNCTION app.catch()")
     return one
 
 
@@ -523,7 +537,7 @@ def limited(module_cluster):
 def test_conflicts_are_limited(limited, name):
     """After `max_conflicts_per_hour` of them the role is stopped with 53400; a new role starts at zero."""
     prober = f"prober_{name}"
-    limited.execute(f"CREATE ROLE {prober} LOGIN; GRANT ALL ON payments, app.child, app.guess, app.excluded, app.moved TO {prober};"
+    limited.execute(f"CREATE ROLE {prober} LOGIN; GRANT ALL ON payments, app.child, app.guess, app.excluded, app.moved, app.caught TO {prober};"
                     f"GRANT ALL ON SCHEMA app TO {prober}")
     limited.execute(f"SELECT pci.grant_access('{prober}', 'default', 'store')", user="ann")
     states = []
@@ -593,6 +607,8 @@ ORDINARY = {
     "fk_child_update_other": ["UPDATE child SET id = 2"],
     "fk_child_insert": [f"INSERT INTO child VALUES (2, '{AMEX}')"],
     "fk_parent_delete": ["DELETE FROM t WHERE id = 1"],
+    "fk_cascade_trigger_catches": ["CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN BEGIN PERFORM 1 / 0; EXCEPTION WHEN division_by_zero THEN NULL; END; RETURN OLD; END'",
+                                   "CREATE TRIGGER tr BEFORE DELETE ON child FOR EACH ROW EXECUTE FUNCTION f()", f"INSERT INTO child VALUES (2, '{VISA}')", "DELETE FROM t WHERE id = 1"],
     "fk_no_action": ["CREATE TABLE c (card pci.pan REFERENCES t (card))", f"INSERT INTO c VALUES ('{VISA}')", "DELETE FROM c",
                      "DELETE FROM t WHERE id = 1", f"UPDATE t SET card = '{VISA_3}' WHERE id = 2"],
     "fk_no_action_deferred": ["CREATE TABLE c (card pci.pan REFERENCES t (card) DEFERRABLE INITIALLY DEFERRED)", "DELETE FROM t WHERE id = 1",
