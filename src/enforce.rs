@@ -5,12 +5,12 @@ use std::cell::{Cell, RefCell};
 use pgrx::pg_sys;
 
 use crate::access::search::{self, ForeignKeyCheck};
-use crate::access::{conflicts, ddl, roles, storing, tables};
+use crate::access::{conflicts, copying, ddl, roles, storing, tables};
 use crate::error::Result;
 use crate::pan::{compare_text, output};
 use crate::pg::statement::{self, Utility};
 use crate::pg::{
-    caller, catalog, comparands, ddl as pg_ddl, glance, query, relation, session, walk, walk_plan,
+    caller, catalog, comparands, ddl as pg_ddl, flow, glance, query, relation, session, walk, walk_plan,
 };
 
 /// What is known of a query before it is planned.
@@ -21,8 +21,12 @@ pub enum Look {
     Clear,
     /// It compares none; what is inlined might.
     Open,
+    /// It copies stored card numbers, and compares none.
+    Copies,
     /// It compares card numbers.
     Compares,
+    /// Both.
+    CopiesAndCompares,
 }
 
 /// Before a query is planned: planning runs functions and shows estimates, so it is too late after.
@@ -42,7 +46,12 @@ pub fn before_planning(query: *mut pg_sys::Query) -> Look {
         true => walk::query_compares(query),
         false => or_raise(search::check_query(query)),
     };
-    if compares { Look::Compares } else { Look::Open }
+    match (compares, flow::copies_stored(query)) {
+        (true, true) => Look::CopiesAndCompares,
+        (true, false) => Look::Compares,
+        (false, true) => Look::Copies,
+        (false, false) => Look::Open,
+    }
 }
 
 /// After it was planned: what was inlined shows only now; and the plan remembers that it compares.
@@ -50,7 +59,10 @@ pub fn after_planning(plan: *mut pg_sys::PlannedStmt, look: Look) {
     if look == Look::Clear {
         return;
     }
-    let compares = look == Look::Compares;
+    let compares = matches!(look, Look::Compares | Look::CopiesAndCompares);
+    if matches!(look, Look::Copies | Look::CopiesAndCompares) {
+        walk_plan::mark_copies(plan);
+    }
     let inlined = !compares && walk_plan::plan_compares(plan);
     if inlined && !statement::may_be_foreign_key() && !output::is_storing() {
         or_raise(search::require());
@@ -74,9 +86,6 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
     };
     search::query_starts(desc as usize, kind);
     learn_export();
-    if kind == ForeignKeyCheck::Read {
-        or_raise(conflicts::referenced(desc));
-    }
     if kind != ForeignKeyCheck::None {
         return;
     }
@@ -84,6 +93,7 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
         or_raise(search::require());
     }
     or_raise(storing::check(desc));
+    or_raise(copying::check(desc));
     or_raise(conflicts::start(desc));
 }
 
@@ -107,6 +117,9 @@ pub fn utility_begins(node: *mut pg_sys::Node) -> u8 {
     }
     or_raise(ddl::check_statement(node));
     pg_ddl::set_dropping_extension(pg_ddl::drops_extension(node));
+    if pg_ddl::refreshes(node) {
+        REFRESHING.set(true);
+    }
     let kind = statement::classify(node, output::DUMP_CURSOR);
     match kind {
         Utility::Exports => output::exporting(true),
@@ -124,6 +137,9 @@ pub fn utility_ends(kind: u8, node: *mut pg_sys::Node) {
         or_raise(ddl::check_partition_key(node));
     }
     pg_ddl::set_dropping_extension(false);
+    if pg_ddl::refreshes(node) {
+        REFRESHING.set(false);
+    }
     match kind {
         k if k == Utility::Exports as u8 => output::exporting(false),
         k if k == Utility::Stores as u8 => {
@@ -132,6 +148,14 @@ pub fn utility_ends(kind: u8, node: *mut pg_sys::Node) {
         }
         k if k == Utility::Analyzes as u8 => caller::analyzing(false),
         _ => {}
+    }
+}
+
+/// A function of PostgreSQL's that compares whole rows by their bytes is about to be called, perhaps by an expression
+/// that no plan shows.
+pub fn image_function_runs() {
+    if !is_foreign() && !REFRESHING.get() && session::has_client() {
+        or_raise(search::require());
     }
 }
 
@@ -152,7 +176,7 @@ pub fn parsed() {
 /// The relations of a statement and what it does with them.
 pub fn permissions(list: *mut pg_sys::List) {
     relation::for_each_written(list, |written| {
-        or_raise(tables::check_catalog_write(written));
+        or_raise(tables::check_catalog_write(written, !is_foreign()));
         or_raise(tables::check_write(written));
         // COPY has no plan to start; all else that writes has.
         if output::is_storing() {
@@ -179,6 +203,8 @@ struct Depth {
 thread_local! {
     static SUBTRANSACTIONS: RefCell<Vec<(pg_sys::SubTransactionId, Depth)>> = const { RefCell::new(Vec::new()) };
     static FOREIGN: Cell<(u64, bool)> = const { Cell::new((0, false)) };
+    // REFRESH MATERIALIZED VIEW CONCURRENTLY compares rows; what it copies is judged otherwise.
+    static REFRESHING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A transaction ends.
@@ -198,11 +224,12 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
         output::set_depth((0, 0));
         caller::set_analyzing_depth(0);
         pg_ddl::set_dropping_extension(false);
+        REFRESHING.set(false);
         tables::reset();
     }
     // A walsender decodes later, when nothing can be read: it learns now what its user may do.
     if event == E::XACT_EVENT_PRE_COMMIT && session::is_walsender() && session::can_read_catalog() {
-        let _ = search::may_export();
+        let _ = search::learn_export();
     }
 }
 
@@ -249,7 +276,7 @@ fn learn_export() {
     thread_local! { static LEARNT: Cell<u64> = const { Cell::new(0) } }
     let generation = catalog::generation();
     if LEARNT.replace(generation) != generation {
-        let _ = search::may_export();
+        let _ = search::learn_export();
     }
 }
 

@@ -9,6 +9,7 @@ use core::ffi::{c_char, c_int};
 use pgrx::{pg_guard, pg_sys};
 
 use crate::enforce;
+use crate::pg::harmless;
 
 unsafe extern "C-unwind" {
     // pgrx's own declarations go through its guard, which loses fields of errors.
@@ -184,8 +185,8 @@ unsafe extern "C-unwind" fn object_access(
 ) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        // Every function of every statement comes by here: those cost one comparison.
-        if access != pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE {
+        // Every function of every statement comes by here: those cost two comparisons.
+        if access != pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE || harmless::compares_images(object) {
             object_own(access, class, object, arg);
         }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
@@ -213,6 +214,7 @@ unsafe extern "C-unwind" fn object_own(
             enforce::object_changes(class, object, false)
         }
         T::OAT_DROP => enforce::object_changes(class, object, true),
+        T::OAT_FUNCTION_EXECUTE => enforce::image_function_runs(),
         _ => {}
     }
 }

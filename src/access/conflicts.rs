@@ -1,96 +1,66 @@
-//! What writing tells to whoever may not compare. A unique index, a foreign key or a hash partition compares what is
-//! written with what is there. A number that the running transaction has made itself may meet them: that tells, by a
-//! unique violation, ON CONFLICT or a missing referenced row, whether it is there, which stays open by nature. Those
-//! are counted a role and hour, limited, and recorded. A stored number may not: copied among guesses of the writer's
-//! own it would name the right one.
+//! What stays open by nature: whoever may store finds out, by a unique violation, ON CONFLICT or a foreign
+//! key, whether a card number is there. Those are counted a role and hour, limited, and recorded; a failed
+//! write on a table with such a constraint counts, whatever made it fail.
 
 use std::cell::{Cell, RefCell};
 
-use pgpci_core::seal::Pan;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::search;
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::guc;
-use crate::key::nonce;
 use crate::pg::counters::{self, Kind};
 use crate::pg::{query, relation, session};
-
-const STORED: &str = "To copy a stored card number into a column with a unique or foreign key, or a hash partition by it, compares it: \
-                      write the number itself, or have an officer grant search.";
 
 /// A write that has begun and not ended well.
 #[derive(Clone, Copy)]
 struct Write {
     /// The address of its query; none for COPY.
     query: Option<usize>,
-    /// Whether it sets card numbers: then only ones that this transaction has made.
-    sets: bool,
-    /// Whether they may refer to others by a foreign key.
-    refers: bool,
-    /// Whether it tells something if it fails.
-    tells: bool,
+    /// Comparisons that an index found equal while it was the innermost.
+    equal: u64,
     /// The transaction's nesting level at which it began.
     level: i32,
 }
 
 thread_local! {
-    // Comparisons that an index found equal while a write that may conflict runs.
-    static EQUAL: Cell<u64> = const { Cell::new(0) };
     // Innermost last.
     static WRITES: RefCell<Vec<Write>> = const { RefCell::new(Vec::new()) };
-    // Whether there is one, and what the innermost is: asked at each comparison of an index.
-    static INNERMOST: Cell<Option<Write>> = const { Cell::new(None) };
-    // Whether the transaction has set card numbers that refer to others: a deferred foreign key asks at its end.
-    static REFERRED: Cell<bool> = const { Cell::new(false) };
+    // Whether there is one: asked at each comparison of an index.
+    static WRITING: Cell<bool> = const { Cell::new(false) };
+    // Whether the transaction has written card numbers: a deferred constraint fails when no write is open any more.
+    static WROTE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A statement starts: 53400 if it may conflict and the user has used up the hour's tries.
 pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<()> {
-    let mut rules = relation::Rules::default();
-    for target in query::targets(desc) {
-        rules.add(relation::rules(target));
+    let compares = query::targets(desc).into_iter().any(relation::compares_written);
+    if compares && !query::only_deletes(desc) && is_limited()? {
+        query::count_conflicts(desc);
+        begin(Some(desc as usize));
     }
-    if !rules.compares || !is_limited()? {
-        return Ok(());
-    }
-    let (sets, deletes) = (query::sets_pan(desc), query::only_deletes(desc));
-    if rules.may_move && !sets && !deletes {
-        // What the trigger makes of the row cannot be told from what the row had.
-        return Err(search::refuse().hint(STORED));
-    }
-    query::count_conflicts(desc);
-    let query = Some(desc as usize);
-    begin(Write { query, sets, refers: sets && rules.refers, tells: !deletes, level: session::nesting() });
     Ok(())
 }
 
 /// A statement ends well; ON CONFLICT may have met conflicts all the same.
 pub fn end(desc: *mut pg_sys::QueryDesc) {
-    if INNERMOST.get().is_none() {
+    if !WRITING.get() {
         return;
     }
     let ours = change(|writes| {
         writes.iter().rposition(|write| write.query == Some(desc as usize)).map(|i| writes.remove(i))
     });
-    if ours.is_some() {
+    if let Some(write) = ours {
         // Below another node (a CTE) the executor keeps no count: each pair of equal comparisons is one.
-        count(query::conflicts(desc).unwrap_or_else(|| EQUAL.get() / 2));
+        count(query::conflicts(desc).unwrap_or(write.equal / 2));
     }
 }
 
 /// COPY FROM begins to write to a relation.
 pub fn start_copy(written: pg_sys::Oid) -> Result<()> {
-    let rules = relation::rules(written);
-    if rules.compares && is_limited()? {
-        begin(Write {
-            query: None,
-            sets: true,
-            refers: rules.refers,
-            tells: true,
-            level: session::nesting(),
-        });
+    if relation::compares_written(written) && is_limited()? {
+        begin(None);
     }
     Ok(())
 }
@@ -100,39 +70,26 @@ pub fn end_copy() {
     change(|writes| writes.retain(|write| write.query.is_some()));
 }
 
-/// PostgreSQL is about to look for the referenced row of a new one: 42501 for a stored number, as in `written`. With
-/// the same words it looks for another referenced row when one is deleted or changed: no number is set then.
-pub fn referenced(desc: *mut pg_sys::QueryDesc) -> Result<()> {
-    let refers = INNERMOST.get().map_or(REFERRED.get(), |write| write.refers);
-    if !refers || !query::looks_for_referenced(desc) {
-        return Ok(());
-    }
-    let mut stored = false;
-    query::for_each_pan_parameter(desc, |bytes| stored |= Pan::from_stored(bytes).is_ok_and(is_stored));
-    if stored { Err(search::refuse().hint(STORED)) } else { Ok(()) }
-}
-
-/// A card number that is being written meets an index or partitions: 42501 where it is a stored one and the user may
-/// not compare.
-#[inline]
-pub fn written(bytes: &[u8]) -> Result<()> {
-    if INNERMOST.get().is_some_and(|write| write.sets) && is_stored(Pan::from_stored(bytes)?) {
-        Err(search::refuse().hint(STORED))
-    } else {
-        Ok(())
-    }
+/// Whether a write is open that is counted.
+pub fn is_writing() -> bool {
+    WRITING.get()
 }
 
 /// An index found two card numbers equal. One statement must not try what an hour may not: it stops where it has
 /// met more than the limit. A conflict takes a few comparisons.
 #[inline]
 pub fn found_equal() -> Result<()> {
-    if INNERMOST.get().is_none() {
+    if !WRITING.get() {
         return Ok(());
     }
-    EQUAL.set(EQUAL.get() + 1);
+    let equal = change(|writes| {
+        writes.last_mut().map_or(0, |write| {
+            write.equal += 1;
+            write.equal
+        })
+    });
     let limit = guc::MAX_CONFLICTS_PER_HOUR.get() as u64;
-    if limit > 0 && EQUAL.get() > limit.saturating_mul(8) {
+    if limit > 0 && equal > limit.saturating_mul(8) {
         counters::add(session::user(), Kind::Conflicts, limit);
         return Err(too_many());
     }
@@ -142,11 +99,12 @@ pub fn found_equal() -> Result<()> {
 /// What had begun in a subtransaction is cut off; what runs around it goes on.
 pub fn subtransaction_aborts() {
     let level = session::nesting();
-    let tells = change(|writes| {
+    let cut_off = change(|writes| {
         let kept = writes.iter().position(|write| write.level >= level).unwrap_or(writes.len());
-        writes.drain(kept..).any(|write| write.tells)
+        writes.drain(kept..).count()
     });
-    if tells {
+    // SET CONSTRAINTS fails when no write is open any more.
+    if cut_off > 0 || (WROTE.get() && !WRITING.get()) {
         count(1);
     }
 }
@@ -159,31 +117,23 @@ pub fn subtransaction_commits() {
 
 /// A transaction ends.
 pub fn transaction_ends(aborts: bool) {
-    let open = change(std::mem::take);
-    // Deferred constraints fail when no write is open any more.
-    let deferred = REFERRED.replace(false) && open.is_empty();
-    if aborts && (deferred || open.iter().any(|write| write.tells)) {
+    let open = change(std::mem::take).len();
+    if WROTE.replace(false) | (open > 0) && aborts {
         count(1);
     }
 }
 
-fn begin(write: Write) {
-    EQUAL.set(0);
-    REFERRED.set(REFERRED.get() || write.refers);
-    change(|writes| writes.push(write));
+fn begin(query: Option<usize>) {
+    WROTE.set(true);
+    change(|writes| writes.push(Write { query, equal: 0, level: session::nesting() }));
 }
 
 fn change<T>(f: impl FnOnce(&mut Vec<Write>) -> T) -> T {
     WRITES.with_borrow_mut(|writes| {
         let result = f(writes);
-        INNERMOST.set(writes.last().copied());
+        WRITING.set(!writes.is_empty());
         result
     })
-}
-
-/// Whether a value was there before this transaction. One without an equality hash equals nothing but itself.
-fn is_stored(pan: Pan<'_>) -> bool {
-    pan.is_searchable() && pan.nonce().is_some_and(|nonce| !nonce::is_mine(nonce))
 }
 
 fn is_limited() -> Result<bool> {

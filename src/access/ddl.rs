@@ -11,8 +11,9 @@ use crate::pg::{catalog, constraints, ddl, session};
 const NEEDS_SEARCH: &str = "A list or range partition key, statistics or a clustering on card numbers compares them: \
                             an officer grants the capability search to the role that does it.";
 
-const NEEDS_SEARCH_TO_CONSTRAIN: &str = "A unique or foreign key over card numbers that are there already compares them: \
-                                         make it while the table is empty, or have an officer grant the capability search.";
+const NEEDS_SEARCH_TO_CONSTRAIN: &str = "It compares card numbers that are there, or keeps an expression over them: an officer grants \
+                                         the capability search to the role that defines it; a unique or foreign key can be \
+                                         made while the table is empty.";
 
 /// A utility statement is about to run.
 pub fn check_statement(node: *mut pg_sys::Node) -> Result<()> {
@@ -30,6 +31,11 @@ pub fn check_statement(node: *mut pg_sys::Node) -> Result<()> {
         .hint(
             "Leave LOG_VERBOSITY and REJECT_LIMIT out, or copy card numbers into a column of type pci.pan.",
         ));
+    }
+    if ddl::plants_function(node) && !session::in_extension_script() {
+        audit::record(Class::Denied, "function in the schema of pgpci, or in C over card numbers");
+        return Err(Error::denied("functions over card numbers are not made in C or in the schema pci")
+            .hint("Make it in another schema, in SQL or a procedural language."));
     }
     if ddl::casts_pan(node) && !session::in_extension_script() {
         audit::record(Class::Denied, "cast of pci.pan");

@@ -1,6 +1,7 @@
 //! Who may do what with a vault: denied unless granted, to superusers and owners too.
 
 pub mod conflicts;
+pub mod copying;
 pub mod ddl;
 pub mod grant;
 pub mod init;

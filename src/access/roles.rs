@@ -35,7 +35,9 @@ pub fn check_statement(node: *mut pg_sys::Node) -> Result<()> {
     let impersonated =
         statement::password_of(node).filter(|role| *role != session::user() && holds_duty(*role));
     for role in statement::roles_changed(node).into_iter().chain(impersonated) {
-        let is_protected = is_marked(role) || Some(role) == impersonated;
+        // Whoever becomes a member of a member is one, too.
+        let is_protected = Some(role) == impersonated
+            || label::roles(&text()).into_iter().any(|marked| session::is_member(role, marked));
         if is_protected && !is_officer() {
             audit::record(Class::Denied, &format!("change of role \"{}\"", session::role_name(role)));
             return Err(Error::denied(format!(

@@ -107,7 +107,20 @@ pub fn require_quietly() -> Result<()> {
     }
 }
 
-/// Whether the user may export.
-pub fn may_export() -> Result<bool> {
-    crate::access::may(Capability::Export, DEFAULT_VAULT)
+/// 42501 unless the user may export. The sealed form carries the equality hash: who may also build card numbers
+/// compares them with it, and needs to be allowed that.
+pub fn require_export() -> Result<()> {
+    crate::access::require(Capability::Export, DEFAULT_VAULT)?;
+    if crate::access::may(Capability::Store, DEFAULT_VAULT)? {
+        crate::access::require(Capability::Search, DEFAULT_VAULT)?;
+    }
+    Ok(())
+}
+
+/// Has the session know whether its user may export, before nothing can be read any more.
+pub fn learn_export() -> Result<()> {
+    for capability in [Capability::Export, Capability::Store, Capability::Search] {
+        crate::access::may(capability, DEFAULT_VAULT)?;
+    }
+    Ok(())
 }

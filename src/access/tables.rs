@@ -30,16 +30,19 @@ pub fn is_writing() -> bool {
     DEPTH.get() > 0
 }
 
-/// Catalogs of roles, their members and labels: no statement writes those by hand.
+/// Catalogs of roles, their members and labels.
 // pg_authid, pg_auth_members, pg_shseclabel: fixed; pgrx binds only the first.
 const ROLE_CATALOGS: [u32; 3] = [1260, 1261, 3592];
 
-/// 42501 for a write to a catalog of roles that bypasses the statements for it.
-pub fn check_catalog_write(relation: pg_sys::Oid) -> Result<()> {
-    if ROLE_CATALOGS.contains(&relation.to_u32()) && !session::in_extension_script() {
-        crate::audit::record(crate::audit::Class::Denied, "write to a catalog of roles");
-        return Err(Error::denied("catalogs of roles are not written by hand")
-            .hint("Use CREATE ROLE, ALTER ROLE, GRANT and REVOKE."));
+/// 42501 for a write to a system catalog by hand: to those of roles everywhere, to all where pgpci is. What decides
+/// about card numbers rests on them.
+pub fn check_catalog_write(relation: pg_sys::Oid, is_here: bool) -> Result<()> {
+    let is_catalog = relation.to_u32() < pg_sys::FirstNormalObjectId && session::is_catalog(relation);
+    let is_guarded = ROLE_CATALOGS.contains(&relation.to_u32()) || (is_here && is_catalog);
+    if is_guarded && !session::in_extension_script() && !session::is_upgrading() {
+        crate::audit::record(crate::audit::Class::Denied, "write to a system catalog");
+        return Err(Error::denied("system catalogs are not written by hand")
+            .hint("Use the statement for it, such as ALTER TABLE, CREATE ROLE or GRANT."));
     }
     Ok(())
 }

@@ -2,20 +2,16 @@
 
 use std::cmp::Ordering;
 
-use pgpci_core::seal::{Pan, cmp_stored};
+use pgpci_core::seal::cmp_stored;
 
 use crate::access::{conflicts, search};
 use crate::error::Result;
 use crate::pg::call::{Call, Value};
-use crate::pg::compat;
+use crate::pg::session;
 
-/// `=`; exclusion constraints and foreign keys call it with what is there and what is being written.
+/// `=`
 pub fn eq(call: &mut Call) -> Result<Value> {
-    let order = order(call)?;
-    if !call.is_from_expression() {
-        conflicts::written(call.bytes(compat::written_argument(call.flinfo())))?;
-    }
-    Ok((order == Ordering::Equal).into())
+    Ok((order(call)? == Ordering::Equal).into())
 }
 
 /// `<>`
@@ -45,11 +41,7 @@ pub fn ge(call: &mut Call) -> Result<Value> {
 
 /// btree support function 1
 pub fn cmp(call: &mut Call) -> Result<Value> {
-    search::require_in(call)?;
-    let written = call.bytes(1);
-    let order = cmp_stored(call.bytes(0), written)?;
-    // An index compares what it has with what is being written.
-    conflicts::written(written)?;
+    let order = order(call)?;
     if order == Ordering::Equal {
         conflicts::found_equal()?;
     }
@@ -58,20 +50,17 @@ pub fn cmp(call: &mut Call) -> Result<Value> {
 
 /// hash support function 1
 pub fn hash(call: &mut Call) -> Result<Value> {
-    Ok((hashed(call)?.hash32() as i32).into())
-}
-
-/// hash support function 2
-pub fn hash_extended(call: &mut Call) -> Result<Value> {
-    Ok((hashed(call)?.hash64(call.i64(1) as u64) as i64).into())
-}
-
-/// An index, or a partitioned table, hashes what is being written.
-fn hashed(call: &Call) -> Result<Pan<'_>> {
     search::require_in(call)?;
-    let pan = call.pan(0)?;
-    conflicts::written(pan.bytes())?;
-    Ok(pan)
+    Ok((call.pan(0)?.hash32() as i32).into())
+}
+
+/// hash support function 2: chooses hash partitions, for a write or for whoever asks
+pub fn hash_extended(call: &mut Call) -> Result<Value> {
+    search::require_in(call)?;
+    if !conflicts::is_writing() && session::has_client() {
+        search::require()?;
+    }
+    Ok((call.pan(0)?.hash64(call.i64(1) as u64) as i64).into())
 }
 
 fn order(call: &Call) -> Result<Ordering> {

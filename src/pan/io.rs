@@ -4,7 +4,7 @@ use pgpci_core::access::Capability;
 use pgpci_core::seal::Pan;
 
 use super::{make, output};
-use crate::access;
+use crate::access::{self, search};
 use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, Ring};
 use crate::pg::call::{Call, Value, cstring, varlena};
@@ -97,7 +97,7 @@ fn built(text: &[u8], typmod: i32) -> Result<Value> {
 }
 
 fn sealed(pan: Pan<'_>) -> Result<Vec<u8>> {
-    access::require(Capability::Export, DEFAULT_VAULT)?;
+    search::require_export()?;
     let mut text = Vec::with_capacity(128);
     pan.write_text(&mut text);
     Ok(text)

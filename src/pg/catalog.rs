@@ -29,7 +29,9 @@ pub struct Catalog {
 
 /// The index of the grants stands for "compares card numbers" in a plan's dependencies: no query names it.
 pub const MARK: &str = "access_grant_pkey";
-const TABLES: [&str; 5] = ["installation", "vault", "key", "access_grant", MARK];
+/// The index of the vaults stands for "writes or returns stored card numbers" likewise.
+pub const MARK_COPIES: &str = "vault_pkey";
+const TABLES: [&str; 6] = ["installation", "vault", "key", "access_grant", MARK, MARK_COPIES];
 
 impl Catalog {
     /// Table `pci.<name>`.

@@ -4,8 +4,6 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use crate::pg::nodes::list;
-
 #[cfg(not(feature = "pg15"))]
 unsafe extern "C-unwind" {
     // Not in pg_sys.
@@ -199,32 +197,6 @@ pub unsafe fn enforces(command: *mut pg_sys::AlterTableCmd) -> bool {
         let alter = &*(*command).def.cast::<pg_sys::ATAlterConstraint>();
         alter.alterEnforceability && alter.is_enforced
     }
-}
-
-/// The table and the columns that an entry of the list of permissions in a finished plan lets it update.
-///
-/// # Safety
-/// `plan` is valid.
-pub unsafe fn updated_columns(
-    plan: *mut pg_sys::PlannedStmt,
-) -> impl Iterator<Item = (pg_sys::Oid, *mut pg_sys::Bitmapset)> {
-    // SAFETY: by contract.
-    unsafe {
-        #[cfg(feature = "pg15")]
-        let entries = list((*plan).rtable).map(|node| &*node.cast::<pg_sys::RangeTblEntry>());
-        #[cfg(not(feature = "pg15"))]
-        let entries = list((*plan).permInfos).map(|node| &*node.cast::<pg_sys::RTEPermissionInfo>());
-        entries.map(|entry| (entry.relid, entry.updatedCols))
-    }
-}
-
-/// Which argument of an equality function is being written, where no expression calls it: the second one, but the
-/// first where 18 asks whether an UPDATE changes a foreign key (ri_KeysEqual). Its look-up structures live as long as
-/// the session; those of exclusion constraints do not.
-pub fn written_argument(flinfo: *mut pg_sys::FmgrInfo) -> usize {
-    // SAFETY: only addresses are compared.
-    let asks_of_key = unsafe { !flinfo.is_null() && (*flinfo).fn_mcxt == pg_sys::TopMemoryContext };
-    if cfg!(feature = "pg18") && asks_of_key { 0 } else { 1 }
 }
 
 /// Hands an error about an input value to the caller of the input function, if it asked for that (COPY … ON_ERROR,

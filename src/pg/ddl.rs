@@ -121,6 +121,45 @@ pub fn prints_skipped_pan(node: *mut pg_sys::Node) -> bool {
     }
 }
 
+/// Whether the statement puts a function into our schema, or makes one in C or of PostgreSQL's own code that takes
+/// card numbers.
+pub fn plants_function(node: *mut pg_sys::Node) -> bool {
+    let Some(catalog) = catalog::get() else { return false };
+    // SAFETY: a valid parse tree; the tag says what the node is. A schema that does not exist raises, as the statement
+    // would itself.
+    unsafe {
+        match (*node).type_ {
+            NodeTag::T_CreateFunctionStmt => {
+                let create = node.cast::<pg_sys::CreateFunctionStmt>();
+                let mut name = std::ptr::null_mut();
+                let namespace = pg_sys::QualifiedNameGetCreationNamespace((*create).funcname, &mut name);
+                let is_foreign = list((*create).options)
+                    .map(|option| option.cast::<pg_sys::DefElem>())
+                    .filter(|option| CStr::from_ptr((**option).defname).to_bytes() == b"language")
+                    .map(|option| CStr::from_ptr((*(*option).arg.cast::<pg_sys::String>()).sval).to_bytes())
+                    .any(|language| matches!(language, b"c" | b"internal"));
+                let takes_pan = || {
+                    list((*create).parameters)
+                        .map(|parameter| (*parameter.cast::<pg_sys::FunctionParameter>()).argType)
+                        .any(|name| catalog::contains_pan(pg_sys::typenameTypeId(std::ptr::null_mut(), name)))
+                };
+                namespace == catalog.namespace || (is_foreign && takes_pan())
+            }
+            NodeTag::T_AlterObjectSchemaStmt => {
+                let alter = node.cast::<pg_sys::AlterObjectSchemaStmt>();
+                CStr::from_ptr((*alter).newschema).to_bytes() == catalog::SCHEMA.as_bytes()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether the statement is REFRESH MATERIALIZED VIEW: PostgreSQL compares whole rows in it.
+pub fn refreshes(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: a valid parse tree.
+    unsafe { (*node).type_ == NodeTag::T_RefreshMatViewStmt }
+}
+
 /// Whether an object belongs to the extension: its tables, functions, type and operators.
 pub fn is_ours(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
     let Some(catalog) = catalog::get() else { return false };
@@ -177,7 +216,8 @@ pub unsafe fn table_holds_pan(relation: *mut pg_sys::RangeVar) -> bool {
     unsafe { relation_of(relation) }.is_some_and(holds_pan)
 }
 
-fn holds_pan(oid: pg_sys::Oid) -> bool {
+/// Whether a table has a column with a card number.
+pub fn holds_pan(oid: pg_sys::Oid) -> bool {
     // SAFETY: opens what is there; the relation is released.
     unsafe {
         let relation = pg_sys::RelationIdGetRelation(oid);

@@ -4,7 +4,11 @@ use std::ffi::{CStr, CString};
 
 use pgrx::{pg_guard, pg_sys};
 
+use crate::pg::table;
+
 const PROVIDER: &CStr = c"pgpci";
+// pg_shseclabel, fixed by PostgreSQL's headers; pgrx does not bind it.
+const SHARED_LABELS: pg_sys::Oid = pg_sys::Oid::from_u32(3592);
 
 /// Registers the provider; called once, while the library is preloaded.
 pub fn register() {
@@ -19,6 +23,22 @@ pub fn get(role: pg_sys::Oid) -> Option<String> {
         let label = pg_sys::GetSecurityLabel(&address(role), PROVIDER.as_ptr());
         (!label.is_null()).then(|| CStr::from_ptr(label).to_string_lossy().into_owned())
     }
+}
+
+/// The roles that carry a label.
+pub fn roles(label: &str) -> Vec<pg_sys::Oid> {
+    // Columns of pg_shseclabel, counted from 0.
+    const OBJECT: usize = 0;
+    const CLASS: usize = 1;
+    const LABEL: usize = 3;
+    let mut found = Vec::new();
+    table::scan(SHARED_LABELS, |row| {
+        let is_role = row.get::<pg_sys::Oid>(CLASS) == Some(pg_sys::AuthIdRelationId);
+        if is_role && row.get::<String>(LABEL).as_deref() == Some(label) {
+            found.extend(row.get::<pg_sys::Oid>(OBJECT));
+        }
+    });
+    found
 }
 
 /// Sets the label of a role, whoever asks.

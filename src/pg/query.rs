@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
 use crate::pg::call::varlena_bytes;
-use crate::pg::{catalog, compat};
+use crate::pg::catalog;
 
 /// The relations that it writes.
 pub fn targets(desc: *mut pg_sys::QueryDesc) -> Vec<pg_sys::Oid> {
@@ -29,53 +29,29 @@ pub fn only_deletes(desc: *mut pg_sys::QueryDesc) -> bool {
     unsafe { (*desc).operation == pg_sys::CmdType::CMD_DELETE && !(*(*desc).plannedstmt).hasModifyingCTE }
 }
 
-/// Whether it writes card numbers into their columns: any INSERT, MERGE or CTE may, an UPDATE that sets such a column
-/// does. An UPDATE of other columns only keeps what the row has.
-pub fn sets_pan(desc: *mut pg_sys::QueryDesc) -> bool {
-    // SAFETY: a valid descriptor.
-    unsafe {
-        let plan = (*desc).plannedstmt;
-        if only_deletes(desc) {
-            return false;
-        }
-        if (*desc).operation != pg_sys::CmdType::CMD_UPDATE || (*plan).hasModifyingCTE {
-            return true;
-        }
-        compat::updated_columns(plan).any(|(relation, columns)| {
-            let mut bit = -1;
-            std::iter::from_fn(|| {
-                bit = pg_sys::bms_next_member(columns, bit);
-                (bit >= 0).then_some(bit + pg_sys::FirstLowInvalidHeapAttributeNumber)
-            })
-            .any(|column| catalog::contains_pan(pg_sys::get_atttype(relation, column as i16)))
-        })
-    }
-}
-
-/// Calls `f` with each card number among its parameters.
-pub fn for_each_pan_parameter(desc: *mut pg_sys::QueryDesc, mut f: impl FnMut(&[u8])) {
-    // SAFETY: a valid descriptor; parameters of SPI queries are all there.
+/// Calls `f` with each of its parameters that holds card numbers: the stored bytes of one, None for an array or row.
+pub fn for_each_parameter_with_pan(desc: *mut pg_sys::QueryDesc, mut f: impl FnMut(Option<&[u8]>)) {
+    // SAFETY: a valid descriptor. A procedural language hands its variables over one by one, as they are asked for.
     unsafe {
         let (params, Some(catalog)) = ((*desc).params, catalog::get()) else { return };
         if params.is_null() {
             return;
         }
         for i in 0..(*params).numParams as usize {
-            let param = &*(*params).params.as_ptr().add(i);
-            if !param.isnull && param.ptype == catalog.pan {
-                f(varlena_bytes(param.value));
+            let mut place = pg_sys::ParamExternData::default();
+            let param = match (*params).paramFetch {
+                Some(fetch) => {
+                    let (number, place) = (i as i32 + 1, &raw mut place);
+                    #[allow(ffi_unwind_calls, reason = "guarded")]
+                    pg_sys::ffi::pg_guard_ffi_boundary(|| fetch(params, number, true, place))
+                }
+                None => (*params).params.as_mut_ptr().add(i),
+            };
+            let param = &*param;
+            if !param.isnull && catalog::contains_pan(param.ptype) {
+                f((param.ptype == catalog.pan).then(|| varlena_bytes(param.value)));
             }
         }
-    }
-}
-
-/// Whether a foreign-key query looks for the referenced row of a new one: PostgreSQL writes the parameter last in it,
-/// and first in those that look for rows that refer to an old one.
-pub fn looks_for_referenced(desc: *mut pg_sys::QueryDesc) -> bool {
-    // SAFETY: the text of a query is a C string, or null.
-    unsafe {
-        let text = (*desc).sourceText;
-        !text.is_null() && !std::ffi::CStr::from_ptr(text).to_bytes().windows(9).any(|w| w == b" WHERE $1")
     }
 }
 

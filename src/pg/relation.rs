@@ -69,45 +69,26 @@ unsafe fn is_pan_index(index: *mut pg_sys::IndexOptInfo) -> bool {
     unsafe { (0..(*index).nkeycolumns as usize).any(|i| catalog::contains_pan(*(*index).opcintype.add(i))) }
 }
 
-/// What a table's structure makes of a write to it.
-#[derive(Clone, Copy, Default)]
-pub struct Rules {
-    /// A card number that is written is compared with others: by a unique index or exclusion constraint, by a foreign
-    /// key from it, by the choice of a hash partition; here or in a partition.
-    pub compares: bool,
-    /// It refers to another by a foreign key.
-    pub refers: bool,
-    /// Rows lie in hash partitions by a card number, and a trigger may change it in any UPDATE.
-    pub may_move: bool,
-}
-
-impl Rules {
-    /// Those of another table of the same statement, or of a partition, too.
-    pub fn add(&mut self, other: Rules) {
-        self.compares |= other.compares;
-        self.refers |= other.refers;
-        self.may_move |= other.may_move;
-    }
-}
-
 thread_local! {
-    static RULES: RefCell<HashMap<pg_sys::Oid, Rules>> = RefCell::new(HashMap::new());
+    static COMPARES: RefCell<HashMap<pg_sys::Oid, bool>> = RefCell::new(HashMap::new());
 }
 
-/// The rules of a relation. Remembered until any relation changes.
-pub fn rules(relation: pg_sys::Oid) -> Rules {
-    if let Some(known) = RULES.with_borrow(|map| map.get(&relation).copied()) {
+/// Whether a card number that is written to the relation is compared with others: by a unique index or exclusion
+/// constraint, by a foreign key from it, by the choice of a hash partition; here or in a partition. Remembered until
+/// any relation changes.
+pub fn compares_written(relation: pg_sys::Oid) -> bool {
+    if let Some(known) = COMPARES.with_borrow(|map| map.get(&relation).copied()) {
         return known;
     }
     // SAFETY: the statement holds a lock on the relation.
-    let found = unsafe { read_rules(relation) };
-    RULES.with_borrow_mut(|map| map.insert(relation, found));
+    let found = unsafe { look_for_comparison(relation) };
+    COMPARES.with_borrow_mut(|map| map.insert(relation, found));
     found
 }
 
 /// Forgets what is remembered of relations.
 pub fn forget() {
-    RULES.with_borrow_mut(HashMap::clear);
+    COMPARES.with_borrow_mut(HashMap::clear);
 }
 
 /// Whether the relation has no rows, and never had any since it was made or emptied.
@@ -133,39 +114,44 @@ pub fn is_empty(oid: pg_sys::Oid) -> bool {
 
 /// # Safety
 /// The relation is locked.
-unsafe fn read_rules(oid: pg_sys::Oid) -> Rules {
+unsafe fn look_for_comparison(oid: pg_sys::Oid) -> bool {
     // SAFETY: by contract; lists and relations are released.
     unsafe {
         let relation = pg_sys::RelationIdGetRelation(oid);
         if relation.is_null() {
-            return Rules::default();
+            return false;
         }
-        let is_routed = partition::is_routed_by_hash(relation);
-        let triggers = (*relation).trigdesc;
-        let before_update = !triggers.is_null() && (*triggers).trig_update_before_row;
         let foreign = list(pg_sys::RelationGetFKeyList(relation)).any(|node| {
             let key = &*node.cast::<pg_sys::ForeignKeyCacheInfo>();
             key.conrelid == oid && key.conkey[..key.nkeys as usize].iter().any(|c| column_holds_pan(oid, *c))
         });
-        let mut rules = Rules {
-            compares: is_routed || foreign || has_unique_index(relation),
-            refers: foreign,
-            may_move: is_routed && before_update,
-        };
+        let own = foreign || partition::is_routed_by_hash(relation) || has_unique_index(relation, None);
         let children = partition::children(relation);
         pg_sys::RelationClose(relation);
-        for child in children {
-            rules.add(self::rules(child));
-        }
-        rules
+        own || children.into_iter().any(compares_written)
     }
 }
 
-/// Whether a unique index or an exclusion constraint compares card numbers.
+/// Whether a column and a card number are keys of the same unique index or exclusion constraint.
+pub fn shares_unique_index_with_pan(oid: pg_sys::Oid, column: i16) -> bool {
+    // SAFETY: the relation is released.
+    unsafe {
+        let relation = pg_sys::RelationIdGetRelation(oid);
+        if relation.is_null() {
+            return false;
+        }
+        let found = has_unique_index(relation, Some(column));
+        pg_sys::RelationClose(relation);
+        found
+    }
+}
+
+/// Whether a unique index or an exclusion constraint compares card numbers (together with the column, if one is named;
+/// an expression may be of any).
 ///
 /// # Safety
 /// `relation` is open.
-unsafe fn has_unique_index(relation: pg_sys::Relation) -> bool {
+unsafe fn has_unique_index(relation: pg_sys::Relation, with: Option<i16>) -> bool {
     // SAFETY: by contract; the indexes are released.
     unsafe {
         let indexes = pg_sys::RelationGetIndexList(relation);
@@ -182,7 +168,10 @@ unsafe fn has_unique_index(relation: pg_sys::Relation) -> bool {
                 0 => catalog::contains_pan((*compat::attribute((*index).rd_att, k)).atttypid),
                 column => column_holds_pan((*relation).rd_id, column),
             });
-            let found = ((*form).indisunique || (*form).indisexclusion) && holds_pan;
+            let has_column = with.is_none_or(|column| {
+                (0..(*form).indnkeyatts as usize).any(|k| *columns.add(k) == column || *columns.add(k) == 0)
+            });
+            let found = ((*form).indisunique || (*form).indisexclusion) && holds_pan && has_column;
             pg_sys::RelationClose(index);
             found
         })

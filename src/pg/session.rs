@@ -126,6 +126,18 @@ pub fn can_read_catalog() -> bool {
     in_transaction() && database() != pg_sys::InvalidOid && !in_historic_snapshot()
 }
 
+/// Whether a relation is a system catalog.
+pub fn is_catalog(relation: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    unsafe { pg_sys::get_rel_namespace(relation).to_u32() == pg_sys::PG_CATALOG_NAMESPACE }
+}
+
+/// Whether pg_upgrade has started the server.
+pub fn is_upgrading() -> bool {
+    // SAFETY: reads a variable that is set at the start.
+    unsafe { pg_sys::IsBinaryUpgrade }
+}
+
 /// Whether PostgreSQL is running our own script: CREATE or ALTER EXTENSION pgpci.
 pub fn in_extension_script() -> bool {
     // SAFETY: reads backend-local variables; missing_ok.

@@ -6,7 +6,7 @@ use pgrx::pg_sys::NodeTag;
 
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::compat;
-use crate::pg::harmless::{is_harmless, is_harmless_operator};
+use crate::pg::harmless::{self, is_harmless, is_harmless_operator};
 use crate::pg::nodes::{list, oids};
 
 /// Whether the query compares card numbers.
@@ -47,7 +47,7 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
             NodeTag::T_OpExpr | NodeTag::T_DistinctExpr | NodeTag::T_NullIfExpr => {
                 let expr = node.cast::<pg_sys::OpExpr>();
                 search.operator((*expr).opno)
-                    || (compares_images((*expr).opno)
+                    || ((compares_images((*expr).opno) || harmless::compares_images((*expr).opfuncid))
                         && list((*expr).args).any(|arg| search.may_hold_pan(arg)))
                     || search.arguments((*expr).args, || is_harmless_operator((*expr).opno))
             }
@@ -62,7 +62,9 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
             NodeTag::T_MinMaxExpr => search.arguments((*node.cast::<pg_sys::MinMaxExpr>()).args, || false),
             NodeTag::T_FuncExpr => {
                 let expr = node.cast::<pg_sys::FuncExpr>();
-                search.arguments((*expr).args, || is_harmless((*expr).funcid))
+                (harmless::compares_images((*expr).funcid)
+                    && list((*expr).args).any(|arg| search.may_hold_pan(arg)))
+                    || search.arguments((*expr).args, || is_harmless((*expr).funcid))
             }
             NodeTag::T_Aggref => {
                 let expr = node.cast::<pg_sys::Aggref>();

@@ -6,24 +6,42 @@ use pgrx::pg_sys::NodeTag;
 
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::compat;
-use crate::pg::nodes::list;
+use crate::pg::nodes::{list, oids};
 use crate::pg::plan::{self, for_each_node};
 use crate::pg::walk::expression_compares;
 
 /// Marks the plan: it compares card numbers. It now depends on the grants, so that it is made anew,
 /// and the question asked again, whenever a grant changes.
 pub fn mark(plan: *mut pg_sys::PlannedStmt) {
+    add_mark(plan, catalog::MARK);
+}
+
+/// Marks the plan: it writes, or returns, stored card numbers.
+pub fn mark_copies(plan: *mut pg_sys::PlannedStmt) {
+    add_mark(plan, catalog::MARK_COPIES);
+}
+
+/// Whether the plan is marked as one that compares.
+pub fn is_marked(plan: *mut pg_sys::PlannedStmt) -> bool {
+    has_mark(plan, catalog::MARK)
+}
+
+/// Whether the plan is marked as one that copies.
+pub fn copies(plan: *mut pg_sys::PlannedStmt) -> bool {
+    has_mark(plan, catalog::MARK_COPIES)
+}
+
+fn add_mark(plan: *mut pg_sys::PlannedStmt, mark: &str) {
     let Some(catalog) = catalog::get() else {
         return;
     };
     // SAFETY: a plan that the planner has just made, in its memory context.
     unsafe {
-        (*plan).relationOids = pg_sys::lappend_oid((*plan).relationOids, catalog.table(catalog::MARK));
+        (*plan).relationOids = pg_sys::lappend_oid((*plan).relationOids, catalog.table(mark));
     }
 }
 
-/// Whether the plan is marked.
-pub fn is_marked(plan: *mut pg_sys::PlannedStmt) -> bool {
+fn has_mark(plan: *mut pg_sys::PlannedStmt, mark: &str) -> bool {
     // SAFETY: a valid plan; relationOids is a list of OIDs.
     unsafe {
         let relations = (*plan).relationOids;
@@ -33,8 +51,8 @@ pub fn is_marked(plan: *mut pg_sys::PlannedStmt) -> bool {
         let Some(catalog) = catalog::get() else {
             return false;
         };
-        let mark = catalog.table(catalog::MARK);
-        (0..(*relations).length as usize).any(|i| (*(*relations).elements.add(i)).oid_value == mark)
+        let mark = catalog.table(mark);
+        oids(relations).any(|oid| oid == mark)
     }
 }
 

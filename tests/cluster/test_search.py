@@ -1,5 +1,7 @@
 """A role that may store and read, but not search, tries to find hidden digits; and ordinary work goes on."""
 
+from contextlib import contextmanager
+
 import psycopg
 import pytest
 from conftest import AMEX, CLEAR, DISCOVER, MAJOR, MASTERCARD, MASTERCARD_2, PAYMENTS, VISA, VISA_2, VISA_3
@@ -254,6 +256,37 @@ ATTACKS = {
     "attach_hash_partition": ["CREATE TABLE x (card pci.pan) PARTITION BY HASH (card)", "CREATE TABLE x0 AS SELECT card FROM {t} WHERE id = 2",
                               "ALTER TABLE x ATTACH PARTITION x0 FOR VALUES WITH (MODULUS 1, REMAINDER 0)"],
     "refresh_unique": ["CREATE MATERIALIZED VIEW mv AS SELECT card FROM {t} WITH NO DATA", "CREATE UNIQUE INDEX ON mv (card)", "REFRESH MATERIALIZED VIEW mv"],
+    "copy_plain": ["CREATE TABLE x (card pci.pan)", "INSERT INTO x SELECT card FROM {t}"],
+    "copy_array": ["CREATE TABLE x (cards pci.pan[])", "INSERT INTO x SELECT array_agg(card) FROM {t}"],
+    "copy_row": ["CREATE TABLE x (r {t})", "INSERT INTO x SELECT p FROM {t} p"],
+    "copy_union": [f"INSERT INTO own (card) SELECT '{VISA_3}'::pci.pan UNION ALL SELECT card FROM {{t}}"],
+    "copy_record": [do("SELECT card INTO r FROM {t} WHERE id = 2; INSERT INTO own VALUES (r.card);")],
+    "copy_column_to_column": ["CREATE TABLE x (a pci.pan, b pci.pan)", f"INSERT INTO x VALUES ('{VISA}', NULL)", "UPDATE x SET b = a"],
+    "copy_select_into": ["SELECT card INTO x FROM {t}"],
+    "copy_at_a_caught_error": ["CREATE FUNCTION boom() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN PERFORM 1 / 0; EXCEPTION WHEN division_by_zero THEN RETURN true; END'",
+                               "INSERT INTO own (card) SELECT card FROM {t} WHERE id = 1 AND boom() ON CONFLICT (card) DO UPDATE SET hits = 1"],
+    "foreign_key_action": ["CREATE TABLE pk (id bigint, card pci.pan, UNIQUE (id, card))", "INSERT INTO pk SELECT id, card FROM {t}"],
+    "foreign_key_not_valid": ["CREATE TABLE pk (card pci.pan UNIQUE)", "CREATE TABLE fk (card pci.pan)", f"INSERT INTO fk VALUES ('{VISA}')",
+                              "ALTER TABLE fk ADD FOREIGN KEY (card) REFERENCES pk (card) ON DELETE SET NULL NOT VALID"],
+    "foreign_key_deferrable": ["CREATE TABLE fk (card pci.pan REFERENCES own (card) ON DELETE SET NULL DEFERRABLE INITIALLY DEFERRED)"],
+    "foreign_key_deferrable_table": ["CREATE TABLE fk (card pci.pan, FOREIGN KEY (card) REFERENCES own (card) DEFERRABLE)"],
+    "unique_deferrable": ["CREATE TABLE x (g int, card pci.pan, UNIQUE (g, card) DEFERRABLE INITIALLY DEFERRED)"],
+    "record_image_function": ["SELECT btrecordimagecmp(p.r, g.r) FROM (SELECT ROW(card) AS r FROM {t} OFFSET 0) p, (SELECT ROW(card) AS r FROM guess OFFSET 0) g"],
+    "record_image_lt_function": ["SELECT record_image_lt(p.r, g.r) FROM (SELECT ROW(card) AS r FROM {t} OFFSET 0) p, (SELECT ROW(card) AS r FROM guess OFFSET 0) g"],
+    "record_image_in_call": ["CREATE FUNCTION get(i int) RETURNS record LANGUAGE sql AS 'SELECT ROW(card) FROM {t} WHERE id = i'",
+                             "CREATE PROCEDURE pr(b boolean) LANGUAGE plpgsql AS 'BEGIN NULL; END'", "CALL pr(get(1) OPERATOR(pg_catalog.*<) get(2))"],
+    "generated_column_of_hash": ["CREATE TABLE x (card pci.pan, hit boolean GENERATED ALWAYS AS (satisfies_hash_partition(0, 2, 0, card)) STORED)"],
+    "add_generated_column": ["ALTER TABLE own ADD COLUMN hit boolean GENERATED ALWAYS AS (own.card IS DISTINCT FROM own.card) STORED"],
+    "add_check": ["ALTER TABLE own ADD CHECK (card::text <> '')"],
+    "index_expression": ["CREATE INDEX ON own (pci.mask(card))"],
+    "index_predicate": ["CREATE INDEX ON own (hits) WHERE pci.mask(card) <> ''"],
+    "index_gin": ["CREATE TABLE x (cards pci.pan[])", f"INSERT INTO x VALUES (ARRAY['{VISA}'::pci.pan])", "CREATE INDEX ON x USING gin (cards)"],
+    "alter_type_rebuilds": ["CREATE TABLE x (grp int, card pci.pan, UNIQUE (grp, card))", f"INSERT INTO x VALUES (1, '{VISA}')",
+                            "ALTER TABLE x ALTER grp TYPE bigint USING 2"],
+    "before_trigger": ["CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+                       "CREATE TRIGGER tr BEFORE UPDATE ON own FOR EACH ROW EXECUTE FUNCTION f()"],
+    "trigger_condition": ["CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+                          "CREATE TRIGGER tr AFTER UPDATE ON own FOR EACH ROW WHEN (pci.mask(NEW.card) <> '') EXECUTE FUNCTION f()"],
     # statements that write
     "update_where": [f"UPDATE {{t}} SET amount = 1 WHERE card = {PAN}"],
     "update_from": ["UPDATE {t} p SET amount = 1 FROM guess g WHERE g.card = p.card"],
@@ -286,6 +319,18 @@ SUPPORT = {
 REFUSAL = "permission denied to compare or look up card numbers"
 
 
+@contextmanager
+def searching(cluster, role):
+    """The role may search for the moment: who defines a table's triggers or copies cards is allowed to compare."""
+    name = f'"{role}"'
+    has = cluster.value("SELECT EXISTS (SELECT FROM pci.access WHERE role = %s::regrole AND capability = 'search')", (name,))
+    if not has:
+        cluster.execute("SELECT pci.grant_access(%s::regrole, 'default', 'search')", (name,), user="ann")
+    yield
+    if not has:
+        cluster.execute("SELECT pci.revoke_access(%s::regrole, 'default', 'search')", (name,), user="ann")
+
+
 @pytest.fixture(scope="module")
 def arena(cluster):
     for role in [*ATTACKERS, "full"]:
@@ -294,7 +339,6 @@ def arena(cluster):
             conn.execute("CREATE TABLE guess(gid int, card pci.pan)")
             conn.execute(f"INSERT INTO guess VALUES (1, '{VISA}'), (2, '{VISA_2}')")
             conn.execute("CREATE TABLE cards(id bigint PRIMARY KEY, card pci.pan, amount int)")
-            conn.execute("INSERT INTO cards SELECT id, card, amount FROM public.payments")
             conn.execute("CREATE INDEX ON cards (card)")
             conn.execute("CREATE TABLE own(card pci.pan UNIQUE, hits int DEFAULT 0)")
             conn.execute(f"INSERT INTO own VALUES ('{VISA}')")
@@ -302,6 +346,13 @@ def arena(cluster):
             conn.execute(f"INSERT INTO t VALUES (1, '{VISA}', 1), (2, '{MASTERCARD}', 1), (3, '{AMEX}', 1), (4, '{DISCOVER}', 1)")
             conn.execute("CREATE TABLE child (id int, card pci.pan REFERENCES t (card) ON UPDATE CASCADE ON DELETE CASCADE)")
             conn.execute(f"INSERT INTO child VALUES (1, '{VISA}')")
+            conn.execute("CREATE TABLE touched (id bigint PRIMARY KEY, card pci.pan UNIQUE, amount int)")
+            conn.execute(f"INSERT INTO touched VALUES (1, '{VISA}', 1), (2, '{MASTERCARD}', 1)")
+            conn.execute("CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.amount := 7; RETURN NEW; END'")
+            with searching(cluster, role):
+                conn.execute("CREATE TABLE later (card pci.pan REFERENCES t (card) DEFERRABLE INITIALLY DEFERRED)")
+                conn.execute("CREATE TRIGGER tr BEFORE INSERT OR UPDATE ON touched FOR EACH ROW EXECUTE FUNCTION touch()")
+                conn.execute("INSERT INTO cards SELECT id, card, amount FROM public.payments")
             conn.execute("CREATE TABLE hashed (id int, card pci.pan) PARTITION BY HASH (card);"
                          "CREATE TABLE hashed0 PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 0);"
                          "CREATE TABLE hashed1 PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 1)")
@@ -354,7 +405,7 @@ def test_attack_is_refused(arena, name, role):
 def test_attack_works_with_search(arena, name):
     """The statements are sound: whoever may search runs them."""
     error, rows, _ = attack(arena, "full", ATTACKS[name], "public.payments" if name != "merge" else '"full".cards')
-    if name in ("check_constraint", "partial_index", "domain_check", "range_bounds") or name.startswith("copy_"):
+    if name in ("check_constraint", "partial_index", "domain_check", "range_bounds") or name.startswith(("copy_", "foreign_key_", "index_")):
         # They tell by an error of their own, or not at all.
         assert error is None or error.sqlstate in ("23514", "23505", "22000", "23503"), error
     elif name == "alter_using":
@@ -428,8 +479,9 @@ def test_no_index_order(arena, sql):
     """An index scan would return rows in the order of the hashes, between which guesses can be placed."""
     with arena.connect("app", autocommit=False) as conn:
         conn.execute("SET LOCAL search_path = app")
-        conn.execute("CREATE TABLE order_probe AS SELECT id, card FROM public.payments")
-        conn.execute(f"INSERT INTO order_probe SELECT -gid, card FROM guess; CREATE INDEX ON order_probe (card) INCLUDE (id)")
+        conn.execute("CREATE TABLE order_probe (id int, card pci.pan)")
+        conn.execute(f"INSERT INTO order_probe VALUES (1, '{VISA}'), (2, '{MASTERCARD}'), (3, '{AMEX}'), (-1, '{VISA_2}'), (-2, '{VISA_3}')")
+        conn.execute("CREATE INDEX ON order_probe (card) INCLUDE (id)")
         conn.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off")
         plan = "\n".join(r[0] for r in conn.execute("EXPLAIN (COSTS off) " + sql))
         assert "Index Only Scan" not in plan and "Index Scan" not in plan, plan
@@ -440,7 +492,7 @@ def test_no_index_order(arena, sql):
 
 def test_extended_statistics_need_search(arena):
     with arena.connect("app", autocommit=False) as conn:
-        conn.execute("CREATE TABLE app.x AS SELECT card, 1 AS k FROM public.payments WHERE id = 1")
+        conn.execute("CREATE TABLE app.x (card pci.pan, k int)")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute("CREATE STATISTICS app.st (ndistinct, mcv, dependencies) ON card, k FROM app.x")
 
@@ -451,8 +503,8 @@ def test_statistics_do_not_tell(arena):
     for guess in (VISA, VISA_2):
         with arena.connect("app", autocommit=False) as conn:
             conn.execute("SET LOCAL search_path = app")
-            conn.execute("CREATE TABLE x AS SELECT card, 1 AS k FROM public.payments WHERE id = 1")
-            conn.execute("INSERT INTO x SELECT card, 1 FROM x")
+            conn.execute("CREATE TABLE x (card pci.pan, k int)")
+            conn.execute(f"INSERT INTO x VALUES ('{VISA}', 1), ('{VISA}', 1)")
             conn.execute(f"INSERT INTO x VALUES ('{guess}', 2), ('{guess}', 2)")
             conn.execute("ANALYZE x")
             found = conn.execute("SELECT attname, n_distinct, most_common_freqs, correlation, array_length(histogram_bounds::text::text[], 1) "
@@ -482,6 +534,32 @@ SEALED = {
 def test_sealed_text_of_own_guesses(arena, name, role):
     """The sealed form carries the equality hash: it needs export."""
     assert_refused(*attack(arena, role, SEALED[name], "payments"), message="permission denied to export")
+
+
+@pytest.mark.parametrize("sql", [
+    "UPDATE pg_attribute SET atttypid = 'bytea'::regtype WHERE attrelid = 'public.payments'::regclass AND attname = 'card'",
+    "UPDATE pg_class SET relname = 'x' WHERE oid = 'pci.access_grant'::regclass",
+    "DELETE FROM pg_depend WHERE objid = 'pci.vault'::regclass",
+    "CREATE FUNCTION pci.reveal(pci.pan, varchar) RETURNS text LANGUAGE sql AS 'SELECT $2'",
+    "CREATE FUNCTION postgres.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION postgres.f() SET SCHEMA pci",
+    "CREATE FUNCTION postgres.rawh(pci.pan) RETURNS int LANGUAGE internal IMMUTABLE AS 'hashvarlena'",
+    "GRANT ann TO plain", "GRANT bob TO postgres", "CREATE ROLE sneak IN ROLE cy",
+])
+def test_superuser_takes_no_way_around(arena, sql):
+    with arena.connect("postgres", autocommit=False) as conn:
+        conn.execute("SET LOCAL allow_system_table_mods = on")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            conn.execute(sql)
+        conn.rollback()
+
+
+def test_store_and_export_need_search(arena):
+    arena.execute("CREATE ROLE twofold LOGIN; GRANT SELECT ON payments TO twofold")
+    for capability in ("store", "export"):
+        arena.execute(f"SELECT pci.grant_access('twofold', 'default', '{capability}')", user="ann")
+    with arena.connect("twofold") as conn, pytest.raises(psycopg.errors.InsufficientPrivilege, match="compare"):
+        with conn.cursor().copy("COPY public.payments TO STDOUT") as copy:
+            list(copy)
 
 
 def test_raw_bytes_by_a_cast(arena):
@@ -524,12 +602,14 @@ def limited(module_cluster):
         # Nobody sets the card here: the trigger does, and meets the attacker's guess.
         conn.execute("CREATE FUNCTION app.steal() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.hits = 1 THEN "
                      "SELECT card INTO NEW.card FROM public.payments WHERE id = 1; END IF; RETURN NEW; END $$")
-        conn.execute("CREATE TRIGGER tr BEFORE UPDATE ON app.moved FOR EACH ROW EXECUTE FUNCTION app.steal()")
+        with searching(one, "app"):
+            conn.execute("CREATE TRIGGER tr BEFORE UPDATE ON app.moved FOR EACH ROW EXECUTE FUNCTION app.steal()")
         # A caught error is none of the statement around it.
         conn.execute(f"CREATE TABLE app.caught (card pci.pan UNIQUE); INSERT INTO app.caught VALUES ('{VISA}')")
         conn.execute("CREATE FUNCTION app.catch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN BEGIN PERFORM 1 / 0; "
                      "EXCEPTION WHEN division_by_zero THEN NULL; END; RETURN NEW; END $$")
-        conn.execute("CREATE TRIGGER tr BEFORE INSERT ON app.caught FOR EACH ROW EXECUTE FUNCTION app.catch()")
+        with searching(one, "app"):
+            conn.execute("CREATE TRIGGER tr BEFORE INSERT ON app.caught FOR EACH ROW EXECUTE FUNCTION app.catch()")
     return one
 
 
@@ -573,8 +653,16 @@ ORDINARY = {
     "insert_spaces": ["INSERT INTO t VALUES (10, '4242 4242 4242 4242', 1)"],
     "insert_returning": [f"INSERT INTO t VALUES (10, '{VISA_3}', 1) RETURNING id, card"],
     "multi_row": [f"INSERT INTO t VALUES (10, '{VISA_3}', 1), (11, '{MASTERCARD_2}', 2)"],
-    "insert_select": ["CREATE TABLE x (id bigint, card pci.pan)", "INSERT INTO x SELECT id, card FROM t"],
-    "create_table_as": ["CREATE TABLE x AS SELECT * FROM t"],
+    "insert_select_of_new": [f"INSERT INTO t SELECT v.id, v.card::pci.pan, 1 FROM (VALUES (10::bigint, '{VISA_3}'), (11, '{MASTERCARD_2}')) v(id, card)"],
+    "insert_select_of_other_columns": ["CREATE TABLE x (id bigint, mask text)", "INSERT INTO x SELECT id, card::text FROM t"],
+    "create_table_of_masks": ["CREATE TABLE x AS SELECT id, card::text AS card, pci.brand(card) AS brand FROM t"],
+    "insert_by_cte": [f"WITH n AS (SELECT '{VISA_3}'::pci.pan AS card) INSERT INTO t SELECT 10, card, 1 FROM n"],
+    "insert_case": [f"INSERT INTO t VALUES (10, CASE WHEN true THEN '{VISA_3}' ELSE NULL END, 1)"],
+    "update_join": ["CREATE TABLE o (pid bigint, amount int)", "INSERT INTO o VALUES (1, 9)", "UPDATE t SET amount = o.amount FROM o WHERE o.pid = t.id"],
+    "update_same_card": ["UPDATE t SET card = card, amount = 9 WHERE id = 1"],
+    "upsert_not_hot": ["CREATE INDEX ON t (amount)", f"INSERT INTO t VALUES (10, '{VISA}', 1) ON CONFLICT (card) DO UPDATE SET amount = 77"],
+    "row_in_plpgsql": ["DO $$ DECLARE r t; n int; BEGIN SELECT * INTO r FROM t WHERE id = 1; FOR r IN SELECT * FROM t LOOP n := r.amount; END LOOP; UPDATE t SET amount = n WHERE id = r.id; END $$"],
+    "function_of_literal": [f"CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO t VALUES (10, '{VISA_3}', 1); END $$", "SELECT f()", "DELETE FROM t WHERE id = 10", "SELECT f()"],
     "upsert_nothing": [f"INSERT INTO t VALUES (1, '{VISA}', 1) ON CONFLICT DO NOTHING"],
     "upsert_update": [f"INSERT INTO t VALUES (10, '{VISA}', 1) ON CONFLICT (card) DO UPDATE SET amount = EXCLUDED.amount"],
     "upsert_update_card": [f"INSERT INTO t VALUES (1, '{VISA_3}', 1) ON CONFLICT (id) DO UPDATE SET card = EXCLUDED.card"],
@@ -600,8 +688,7 @@ ORDINARY = {
                           f"INSERT INTO c VALUES (1, '{VISA}')", "DELETE FROM t WHERE id = 1"],
     "fk_set_null": ["CREATE TABLE c (id int, card pci.pan REFERENCES t (card) ON DELETE SET NULL)",
                     f"INSERT INTO c VALUES (1, '{VISA}')", "DELETE FROM t WHERE id = 1"],
-    "fk_deferred": ["CREATE TABLE c (id int, card pci.pan REFERENCES t (card) DEFERRABLE INITIALLY DEFERRED)",
-                    f"INSERT INTO c VALUES (1, '{VISA}')", "SET CONSTRAINTS ALL IMMEDIATE"],
+    "fk_deferred": [f"INSERT INTO later VALUES ('{VISA}')", "SET CONSTRAINTS ALL IMMEDIATE"],
     "fk_parent_update_other": ["CREATE TABLE c (id int, card pci.pan REFERENCES t (card))", f"INSERT INTO c VALUES (1, '{VISA}')",
                                "UPDATE t SET amount = 5"],
     "fk_child_update_other": ["UPDATE child SET id = 2"],
@@ -611,11 +698,9 @@ ORDINARY = {
                                    "CREATE TRIGGER tr BEFORE DELETE ON child FOR EACH ROW EXECUTE FUNCTION f()", f"INSERT INTO child VALUES (2, '{VISA}')", "DELETE FROM t WHERE id = 1"],
     "fk_no_action": ["CREATE TABLE c (card pci.pan REFERENCES t (card))", f"INSERT INTO c VALUES ('{VISA}')", "DELETE FROM c",
                      "DELETE FROM t WHERE id = 1", f"UPDATE t SET card = '{VISA_3}' WHERE id = 2"],
-    "fk_no_action_deferred": ["CREATE TABLE c (card pci.pan REFERENCES t (card) DEFERRABLE INITIALLY DEFERRED)", "DELETE FROM t WHERE id = 1",
-                              "SET CONSTRAINTS ALL IMMEDIATE"],
+    "fk_no_action_deferred": ["DELETE FROM t WHERE id = 4", f"UPDATE t SET card = '{VISA_3}' WHERE id = 2", "SET CONSTRAINTS ALL IMMEDIATE"],
     "fk_parent_change": [f"UPDATE t SET card = '{VISA_3}' WHERE id = 1"],
     "fk_add_empty": ["CREATE TABLE c (id int, card pci.pan)", "ALTER TABLE c ADD FOREIGN KEY (card) REFERENCES t (card)"],
-    "fk_add_not_valid": ["CREATE TABLE c AS SELECT id, card FROM t", "ALTER TABLE c ADD FOREIGN KEY (card) REFERENCES t (card) NOT VALID"],
     "fk_on_id": ["CREATE TABLE c (id bigint REFERENCES t (id) ON DELETE CASCADE)", "INSERT INTO c VALUES (1)", "DELETE FROM t WHERE id = 1"],
     "create_index": ["CREATE INDEX ON t (card)"],
     "create_hash_index": ["CREATE INDEX ON t USING hash (card)"],
@@ -623,8 +708,8 @@ ORDINARY = {
     "create_unique_index_without_card": ["CREATE UNIQUE INDEX ON t (id, amount)"],
     "add_unique_without_card": ["ALTER TABLE t ADD UNIQUE (id, amount)"],
     "update_every_row": ["CREATE INDEX ON t (amount)", "UPDATE t SET amount = amount + 1, id = id + 10"],
-    "update_with_trigger": ["CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.amount := 7; RETURN NEW; END'",
-                            "CREATE TRIGGER tr BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f()", "CREATE INDEX ON t (amount)", "UPDATE t SET id = id + 10"],
+    "insert_with_trigger": [f"INSERT INTO touched VALUES (10, '{VISA_3}', 1)"],
+    "update_with_trigger": ["CREATE INDEX ON touched (amount)", "UPDATE touched SET id = id + 10"],
     "update_hash_partition": ["UPDATE hashed SET id = id + 1"],
     "update_card_hash_partition": [f"UPDATE hashed SET card = '{VISA_3}' WHERE id = 1"],
     "delete_hash_partition": ["DELETE FROM hashed WHERE id = 1"],
@@ -632,13 +717,13 @@ ORDINARY = {
     "reindex": ["REINDEX TABLE t"],
     "primary_key": ["CREATE TABLE x (card pci.pan PRIMARY KEY)", f"INSERT INTO x VALUES ('{VISA}')", f"INSERT INTO x VALUES ('{VISA_3}')"],
     "analyze": ["ANALYZE t"],
-    "analyze_arrays": ["CREATE TABLE x AS SELECT ARRAY[card] AS cards, ROW(card) AS r FROM t" .replace(", ROW(card) AS r", ""), "ANALYZE x"],
+    "analyze_arrays": ["CREATE TABLE x (cards pci.pan[])", f"INSERT INTO x VALUES (ARRAY['{VISA}'::pci.pan, '{AMEX}'])", "ANALYZE x"],
     "hash_partitions": ["CREATE TABLE x (id int, card pci.pan) PARTITION BY HASH (card)",
                         "CREATE TABLE x0 PARTITION OF x FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
                         "CREATE TABLE x1 PARTITION OF x FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
                         f"INSERT INTO x VALUES (1, '{VISA}'), (2, '{VISA_2}'), (3, '{VISA_3}'), (4, '{AMEX}')", "SELECT card FROM x WHERE id = 2"],
-    "trigger_function": ["CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.amount := 7; RETURN NEW; END'",
-                         "CREATE TRIGGER tr BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f()",
+    "trigger_function": ["CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+                         "CREATE TRIGGER tr AFTER INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f()",
                          f"INSERT INTO t VALUES (10, '{VISA_3}', 1)"],
     "merge_on_id": [f"MERGE INTO t USING (VALUES (1::bigint, 9)) v(id, amount) ON t.id = v.id WHEN MATCHED THEN UPDATE SET amount = v.amount"],
     "prepared_insert": ["PREPARE i(bigint, text) AS INSERT INTO t VALUES ($1, $2, 1)", f"EXECUTE i(10, '{VISA_3}')", f"EXECUTE i(11, '{MASTERCARD_2}')"],
