@@ -34,11 +34,11 @@ pub fn check_statement(node: *mut pg_sys::Node) -> Result<()> {
     // Whoever sets the password of a duty's holder is that holder.
     let impersonated =
         statement::password_of(node).filter(|role| *role != session::user() && holds_duty(*role));
-    for role in statement::roles_changed(node).into_iter().chain(impersonated) {
-        // Whoever becomes a member of a member is one, too.
-        let is_protected = Some(role) == impersonated
-            || label::roles(&text()).into_iter().any(|marked| session::is_member(role, marked));
-        if is_protected && !is_officer() {
+    // Whoever becomes a member of a member is one, too.
+    let joined = statement::roles_joined(node).into_iter().filter(|role| is_member_of_marked(*role));
+    let changed = statement::roles_changed(node).into_iter().filter(|role| is_marked(*role));
+    for role in changed.chain(joined).chain(impersonated) {
+        if !is_officer() {
             audit::record(Class::Denied, &format!("change of role \"{}\"", session::role_name(role)));
             return Err(Error::denied(format!(
                 "permission denied: pgpci relies on role \"{}\"",
@@ -54,6 +54,10 @@ pub fn check_statement(node: *mut pg_sys::Node) -> Result<()> {
 pub fn is_officer() -> bool {
     session::role("pci_officer")
         .is_some_and(|role| is_marked(role) && session::is_member(session::user(), role))
+}
+
+fn is_member_of_marked(role: pg_sys::Oid) -> bool {
+    label::roles(&text()).into_iter().any(|marked| session::is_member(role, marked))
 }
 
 fn holds_duty(role: pg_sys::Oid) -> bool {

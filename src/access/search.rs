@@ -3,15 +3,16 @@
 //! of the query), where it is run (plans remember that they compare), and in each comparison function that
 //! an expression calls outside any plan.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use pgpci_core::access::Capability;
 use pgrx::pg_sys;
 
+use super::policy;
 use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, Ring};
 use crate::pg::call::Call;
-use crate::pg::{caller, walk};
+use crate::pg::{caller, catalog, walk};
 
 thread_local! {
     // Queries that are running, innermost last, by address, with what they are.
@@ -111,7 +112,7 @@ pub fn require_quietly() -> Result<()> {
 /// compares them with it, and needs to be allowed that.
 pub fn require_export() -> Result<()> {
     crate::access::require(Capability::Export, DEFAULT_VAULT)?;
-    if crate::access::may(Capability::Store, DEFAULT_VAULT)? {
+    if stores()? {
         crate::access::require(Capability::Search, DEFAULT_VAULT)?;
     }
     Ok(())
@@ -119,8 +120,21 @@ pub fn require_export() -> Result<()> {
 
 /// Has the session know whether its user may export, before nothing can be read any more.
 pub fn learn_export() -> Result<()> {
-    for capability in [Capability::Export, Capability::Store, Capability::Search] {
-        crate::access::may(capability, DEFAULT_VAULT)?;
+    crate::access::may(Capability::Export, DEFAULT_VAULT)?;
+    crate::access::may(Capability::Search, DEFAULT_VAULT)?;
+    stores().map(|_| ())
+}
+
+/// Whether a row says that the user may store: as export itself, this needs no key.
+fn stores() -> Result<bool> {
+    thread_local! { static STORES: Cell<(u64, bool)> = const { Cell::new((0, false)) } }
+    let generation = catalog::generation();
+    match STORES.get() {
+        (known, stores) if known == generation => Ok(stores),
+        _ => {
+            let stores = !policy::rows_granting(Capability::Store, DEFAULT_VAULT)?.is_empty();
+            STORES.set((generation, stores));
+            Ok(stores)
+        }
     }
-    Ok(())
 }

@@ -101,6 +101,22 @@ pub fn roles_changed(node: *mut pg_sys::Node) -> Vec<pg_sys::Oid> {
     }
 }
 
+/// The roles that a utility statement gives members to.
+pub fn roles_joined(node: *mut pg_sys::Node) -> Vec<pg_sys::Oid> {
+    // SAFETY: a valid parse tree; the tag says what the node is.
+    unsafe {
+        let joins = match (*node).type_ {
+            NodeTag::T_GrantRoleStmt => (*node.cast::<pg_sys::GrantRoleStmt>()).is_grant,
+            NodeTag::T_CreateRoleStmt => true,
+            NodeTag::T_AlterRoleStmt => list((*node.cast::<pg_sys::AlterRoleStmt>()).options).any(|option| {
+                CStr::from_ptr((*option.cast::<pg_sys::DefElem>()).defname).to_bytes() == b"rolemembers"
+            }),
+            _ => false,
+        };
+        if joins { roles_changed(node) } else { Vec::new() }
+    }
+}
+
 /// ALTER GROUP … ADD USER changes members, LOGIN makes a duty a person. A password, a time limit or a setting of
 /// an application's role is its administrator's matter.
 ///

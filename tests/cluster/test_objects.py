@@ -55,7 +55,7 @@ CHANGES = {
     "cast_of_arrays": "CREATE CAST (pci.pan[] AS bytea) WITHOUT FUNCTION",
     "cast_of_rows": "CREATE CAST (public.payments AS bytea) WITHOUT FUNCTION",
 }
-BY_PGPCI = ("objects of pgpci are not changed by hand", "tables of pgpci change only through its functions",
+BY_PGPCI = ("not made in C or in the schema pci", "objects of pgpci are not changed by hand", "tables of pgpci change only through its functions",
             "casts of pci.pan are not defined outside of pgpci")
 
 # PostgreSQL refuses these by itself: members of an extension go with it.

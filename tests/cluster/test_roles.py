@@ -68,7 +68,7 @@ def test_a_superuser_is_refused(guarded, name, dbname):
         with pytest.raises(psycopg.errors.InsufficientPrivilege) as caught:
             conn.execute(CHANGES[name])
     assert any(text in str(caught.value) for text in (
-        "pgpci relies on role", "catalogs of roles are not written by hand", "labels of pgpci are set by its functions",
+        "pgpci relies on role", "system catalogs are not written by hand", "labels of pgpci are set by its functions",
     )), caught.value
     assert guarded.execute(STATE) == before
 

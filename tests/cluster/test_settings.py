@@ -12,7 +12,7 @@ CONTEXTS = {"Restart": "postmaster", "Reload": "sighup", "Session": "user"}
 def manual():
     """The rows of the README's table: name, default as written, context."""
     text = (ROOT / "README.md").read_text()
-    rows = re.findall(r"^\| `(pgpci\.\w+)` \| (.+?) \| .*?(\w+)\. \|$", text, re.M)
+    rows = re.findall(r"^\| `(pgpci\.\w+)` \| (.*?) ?\| .*?(\w+)\. \|$", text, re.M)
     assert len(rows) >= 8
     return rows
 
