@@ -33,6 +33,23 @@ struct Entry {
     ready: Option<Ready>,
 }
 
+impl Entry {
+    /// Overwrites what the key was made ready into. Dropping it alone may leave bytes behind: the compiler is free to
+    /// move it elsewhere first.
+    fn wipe(&mut self) {
+        // SAFETY: the old value is dropped once; its bytes are then nobody's, and a value is written before anyone
+        // reads one. Volatile, so that the stores are not optimised away.
+        unsafe {
+            let place = &raw mut self.ready;
+            std::ptr::drop_in_place(place);
+            for i in 0..size_of::<Option<Ready>>() {
+                std::ptr::write_volatile(place.cast::<u8>().add(i), 0);
+            }
+            place.write(None);
+        }
+    }
+}
+
 /// See the module. A cache line apart from its neighbours.
 #[repr(C, align(64))]
 pub struct Slice {
@@ -70,6 +87,7 @@ pub fn keep(key_id: u64, expires: i64, ready: Ready) -> bool {
         if e.key_id == key_id { (0, 0) } else { (1, if e.ready.is_some() { e.used } else { 0 }) }
     });
     if let Some(entry) = place {
+        entry.wipe();
         *entry = Entry { key_id, expires, used: clock, ready: Some(ready) };
     }
     true
@@ -77,12 +95,12 @@ pub fn keep(key_id: u64, expires: i64, ready: Ready) -> bool {
 
 /// Wipes what has expired in every slice; the broker's work.
 pub fn wipe_expired(now: i64) {
-    each(|slice| slice.entries.iter_mut().filter(|e| e.expires <= now).for_each(|e| e.ready = None));
+    each(|slice| slice.entries.iter_mut().filter(|e| e.expires <= now).for_each(Entry::wipe));
 }
 
 /// Wipes everything in every slice.
 pub fn wipe_all() {
-    each(|slice| slice.entries.iter_mut().for_each(|e| e.ready = None));
+    each(|slice| slice.entries.iter_mut().for_each(Entry::wipe));
 }
 
 /// After a crash or at start: nobody owns a slice.
@@ -138,7 +156,7 @@ fn mine() -> Option<u32> {
 unsafe extern "C-unwind" fn release(_code: i32, i: pg_sys::Datum) {
     let i = i.value() as u32;
     if let Some(held) = hold(i) {
-        held.slice().entries.iter_mut().for_each(|e| e.ready = None);
+        held.slice().entries.iter_mut().for_each(Entry::wipe);
     }
     MINE.set(None);
     if let Some(slice) = region::slice(i) {
