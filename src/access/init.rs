@@ -1,14 +1,14 @@
 //! `pci.init`: duty roles, the installation's identifier, vault `default` and its keys; once per database.
 //! `pci.accept_policy`: puts a policy that arrived by restore in force.
 
-use pgpci_core::key::{Context, KeyId, Purpose};
+use pgpci_core::key::Purpose;
 use pgrx::prelude::*;
 
-use super::{grant, policy, require_duty, roles, tables};
+use super::{custodian, grant, policy, require_duty, roles, tables};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, NO_VAULT, Ring};
-use crate::key::{broker, nonce};
+use crate::key::nonce;
 use crate::pg::call::{Call, Value};
 use crate::pg::{catalog, session};
 
@@ -45,13 +45,15 @@ pub fn init(call: &mut Call) -> Result<Value> {
          VALUES ($1, 'default', 'local', '', 6, 4, true, $2)",
         &[DEFAULT_VAULT.into(), session::role_name(session::user()).into()],
     )?;
+    catalog::changed("installation");
+    let ring = Ring::get()?;
     for (vault, purpose) in [
         (NO_VAULT, Purpose::Policy),
         (DEFAULT_VAULT, Purpose::Data),
         (DEFAULT_VAULT, Purpose::Equality),
         (DEFAULT_VAULT, Purpose::Hash),
     ] {
-        make_key(installation, vault, purpose)?;
+        custodian::make_key(&ring, vault, purpose, 1, "local", "")?;
     }
     catalog::changed("installation");
     audit::record(Class::Policy, "pci.init");
@@ -101,29 +103,6 @@ pub fn accept_policy(call: &mut Call) -> Result<Value> {
 /// `pci.is_active()`: whether the policy is in force here.
 pub fn is_active(_: &mut Call) -> Result<Value> {
     Ok(Ring::get()?.active.into())
-}
-
-/// Makes the first version of a key and writes it, wrapped.
-fn make_key(installation: [u8; 16], vault: i32, purpose: Purpose) -> Result<()> {
-    let mut id = [0; 8];
-    nonce::fill(&mut id)?;
-    // Positive, so that it reads the same as SQL's bigint.
-    let id = u64::from_be_bytes(id) >> 1 | 1;
-    let context = Context { installation, vault, key_id: KeyId(id), purpose };
-    let (wrapped, check) = broker::generate(&context, "local", "")?;
-    audit::record(Class::Key, &format!("{} key {id} made", purpose.as_str()));
-    run(
-        "INSERT INTO pci.key (id, vault, purpose, version, state, provider, kek, wrapped, check_value, created_by) \
-         VALUES ($1, $2, $3, 1, 'active', 'local', '', $4, $5, $6)",
-        &[
-            (id as i64).into(),
-            vault.into(),
-            purpose.as_str().into(),
-            wrapped.into(),
-            check.to_vec().into(),
-            session::role_name(session::user()).into(),
-        ],
-    )
 }
 
 fn check_holders(holders: &[Vec<String>; 3]) -> Result<()> {

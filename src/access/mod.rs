@@ -1,10 +1,12 @@
 //! Who may do what with a vault: denied unless granted, to superusers and owners too.
 
 pub mod conflicts;
+pub mod custodian;
 pub mod ddl;
 pub mod grant;
 pub mod init;
 pub mod policy;
+pub mod requests;
 pub mod roles;
 pub mod search;
 pub mod storing;

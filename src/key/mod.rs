@@ -22,6 +22,24 @@ pub fn with_data<T>(id: KeyId, mut f: impl FnMut(&mut DataKey) -> T) -> Result<T
     })
 }
 
+/// The same in order to seal anew: a compromised key opens for that, and for nothing else.
+pub fn with_any_data<T>(id: KeyId, mut f: impl FnMut(&mut DataKey) -> T) -> Result<T> {
+    let ring = Ring::get()?;
+    let key = ring.key(id)?;
+    if key.state.may_decrypt() || !key.state.may_reencrypt() {
+        return with_data(id, f);
+    }
+    // Not among the keys that this session keeps ready: they serve whoever reveals.
+    check_protection()?;
+    broker::unwrap(&ring, key)?;
+    let (raw, _) = broker::take(key).ok_or_else(|| Error::key("the key was wiped before it could be used"))?;
+    region::forget_key(id.0);
+    if check_value(raw.expose(), key.purpose) != key.check {
+        return Err(Error::key(format!("key {} is not the key that the database was made with", id.0)));
+    }
+    Ok(f(&mut DataKey::new(id, raw.expose())))
+}
+
 /// Runs `f` on the equality key of this identifier.
 pub fn with_equality<T>(id: KeyId, mut f: impl FnMut(&mut EqualityKey) -> T) -> Result<T> {
     with(id, move |ready| match ready {
@@ -80,7 +98,8 @@ fn with_loaded<T>(id: KeyId, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Resu
     let ring = Ring::get()?;
     let key = ring.key(id)?;
     if !key.state.may_decrypt() {
-        return Err(Error::key(format!("key {} is {}", id.0, key.state.as_str())));
+        return Err(Error::state(format!("the key of this card number is {}", key.state.as_str()))
+            .hint(format!("See key {} in pci.keys.", id.0)));
     }
     if !load(key)? {
         broker::unwrap(&ring, key)?;

@@ -19,13 +19,29 @@ pub struct Vault {
     pub number: i32,
     /// Its name.
     pub name: String,
+    /// Who wraps its keys.
+    pub provider: String,
+    /// With which wrapping key.
+    pub kek: String,
     /// Digits shown at the front and at the back, at most.
     pub display: (u8, u8),
     /// Whether values carry an equality hash.
     pub searchable: bool,
 }
 
+/// The form of a key that waits to be confirmed.
+#[derive(Clone)]
+pub struct Next {
+    /// Who is to unwrap it.
+    pub provider: String,
+    /// With which wrapping key.
+    pub kek: String,
+    /// The key, wrapped.
+    pub wrapped: Vec<u8>,
+}
+
 /// A key as `pci.key` has it.
+#[derive(Clone)]
 pub struct Key {
     /// Identifier, random and unique everywhere.
     pub id: KeyId,
@@ -45,6 +61,8 @@ pub struct Key {
     pub wrapped: Vec<u8>,
     /// Key check value.
     pub check: [u8; 8],
+    /// The same key as another provider wraps it.
+    pub next: Option<Next>,
 }
 
 /// Everything, read at one moment.
@@ -95,6 +113,21 @@ impl Ring {
                 Err(Error::state("pgpci is not set up in this database").hint("Run SELECT pci.init(…)."))
             }
         }
+    }
+
+    /// All vaults.
+    pub fn vaults(&self) -> impl Iterator<Item = &Vault> {
+        self.vaults.iter()
+    }
+
+    /// All versions of a vault's keys for a purpose.
+    pub fn keys(&self, vault: i32, purpose: Purpose) -> impl Iterator<Item = &Key> {
+        self.keys.iter().filter(move |key| key.vault == vault && key.purpose == purpose)
+    }
+
+    /// All keys of some vaults.
+    pub fn keys_of(&self, vaults: &[i32]) -> impl Iterator<Item = &Key> {
+        self.keys.iter().filter(move |key| vaults.contains(&key.vault))
     }
 
     /// The vault of this number.
@@ -160,6 +193,8 @@ fn read() -> Result<Ring> {
         ring.vaults.push(Vault {
             number: row.get(0).unwrap_or_default(),
             name: row.get(1).unwrap_or_default(),
+            provider: row.get(2).unwrap_or_default(),
+            kek: row.get(3).unwrap_or_default(),
             display: (row.get::<i32>(4).unwrap_or(0) as u8, row.get::<i32>(5).unwrap_or(0) as u8),
             searchable: row.get(6).unwrap_or_default(),
         });
@@ -183,6 +218,7 @@ fn read() -> Result<Ring> {
             kek: text(6),
             wrapped: row.get(7).unwrap_or_default(),
             check,
+            next: row.get::<Vec<u8>>(13).map(|wrapped| Next { provider: text(11), kek: text(12), wrapped }),
         });
     });
     Ok(ring)

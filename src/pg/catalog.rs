@@ -29,7 +29,8 @@ pub struct Catalog {
 
 /// The index of the grants stands for "compares card numbers" in a plan's dependencies: no query names it.
 pub const MARK: &str = "access_grant_pkey";
-const TABLES: [&str; 5] = ["installation", "vault", "key", "access_grant", MARK];
+const TABLES: [&str; 8] =
+    ["installation", "vault", "key", "key_event", "request", "reencryption", "access_grant", MARK];
 
 impl Catalog {
     /// Table `pci.<name>`.

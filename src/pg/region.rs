@@ -136,6 +136,13 @@ pub fn slice(i: u32) -> Option<*mut Slice> {
     }
 }
 
+/// Wipes a key wherever it is held: destroyed, or not to be used any more.
+pub fn forget_key(key_id: u64) {
+    locked(|region| {
+        region.slots.iter_mut().filter(|slot| slot.full && slot.key_id == key_id).for_each(Slot::wipe);
+    });
+}
+
 /// Wipes keys and what is derived from them: at the broker's end.
 pub fn wipe() {
     locked(|region| region.slots.iter_mut().for_each(Slot::wipe));

@@ -80,6 +80,11 @@ pub fn wipe_expired(now: i64) {
     each(|slice| slice.entries.iter_mut().filter(|e| e.expires <= now).for_each(|e| e.ready = None));
 }
 
+/// Wipes what is derived from a key in every slice.
+pub fn forget_key(key_id: u64) {
+    each(|slice| slice.entries.iter_mut().filter(|e| e.key_id == key_id).for_each(|e| e.ready = None));
+}
+
 /// Wipes everything in every slice.
 pub fn wipe_all() {
     each(|slice| slice.entries.iter_mut().for_each(|e| e.ready = None));
