@@ -3,12 +3,13 @@
 # As root, the server runs as user postgres; else as whoever calls.
 set -euo pipefail
 bin=$("${PG_CONFIG:-pg_config}" --bindir)
-action=$1 dir=$2 port=${3:-}
+action=$1 dir=$(realpath -m "$2") port=${3:-}
 shift $(( $# < 3 ? $# : 3 ))
 
 as_server() {
     if [ "$(id -u)" = 0 ]; then
-        setpriv --reuid=postgres --regid=postgres --init-groups -- env HOME=/var/lib/postgresql "$@"
+        # From a directory that user postgres can be in.
+        setpriv --reuid=postgres --regid=postgres --init-groups -- env -C / HOME=/var/lib/postgresql "$@"
     else
         "$@"
     fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing on Debian 12: scripts/setup.sh [build|test|fuzz]
+# Installs what is missing on Debian 12: scripts/setup.sh [build|test|fuzz|deny]
 # As root by apt-get; as an ordinary user it says what to install. Quick when all is there.
 set -euo pipefail
 for_what=${1:-build}
@@ -37,6 +37,7 @@ if [ "$for_what" = test ]; then
     need npm has npm
     need softhsm2 has softhsm2-util
     need opensc has pkcs11-tool
+    need openssl has openssl
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then
@@ -62,14 +63,14 @@ if ! has cargo; then
 fi
 [ -e "${CARGO_HOME:-$HOME/.cargo}/env" ] && . "${CARGO_HOME:-$HOME/.cargo}/env"
 
-if [ "$for_what" = fuzz ]; then
-    if ! cargo +nightly --version >/dev/null 2>&1; then
-        rustup toolchain install nightly --profile minimal
-    fi
-    cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --version 0.13.2 --locked
-else
-    if [ "$(cargo pgrx --version 2>/dev/null)" != "cargo-pgrx 0.18.1" ]; then
-        echo "setup: installing cargo-pgrx 0.18.1"
-        cargo install cargo-pgrx --version 0.18.1 --locked
-    fi
-fi
+# A cargo command of exactly this version: NAME VERSION
+command_of_cargo() {
+    [ "$(cargo "${1#cargo-}" --version 2>/dev/null)" = "$1 $2" ] && return
+    echo "setup: installing $1 $2"
+    cargo install "$1" --version "$2" --locked
+}
+case $for_what in
+    fuzz) command_of_cargo cargo-fuzz 0.13.2 ;;
+    deny) command_of_cargo cargo-deny 0.20.2 ;;
+    *) command_of_cargo cargo-pgrx 0.18.1 ;;
+esac

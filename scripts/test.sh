@@ -86,6 +86,7 @@ cluster_tests() {
 run format cargo fmt --all --check
 run lint lint
 run unit unit_tests
+run backend scripts/backend.sh
 [ -n "${SKIP_INSTALL:-}" ] || run install scripts/install.sh
 run regress scripts/regress.sh
 run cluster cluster_tests

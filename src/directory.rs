@@ -28,7 +28,6 @@ pub fn path() -> PathBuf {
 /// that does not start.
 pub fn prepare() -> Result<(), String> {
     let path = path();
-    let real = |p: &Path| p.canonicalize().unwrap_or_else(|_| p.to_path_buf());
     if real(&path).starts_with(real(&session::data_directory())) {
         return Err("pgpci.directory must not be inside the data directory".into());
     }
@@ -48,4 +47,13 @@ pub fn prepare() -> Result<(), String> {
         _ => pgrx::warning!("pgpci: directory {} cannot be written", path.display()),
     }
     Ok(())
+}
+
+/// The path without symbolic links, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Ok(real), ..) => real,
+        (Err(_), Some(parent), Some(name)) => real(parent).join(name),
+        _ => path.to_path_buf(),
+    }
 }

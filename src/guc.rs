@@ -142,4 +142,5 @@ pub fn define() {
         GucContext::Sighup,
         control,
     );
+    crate::pg::session::refuse_other_settings();
 }

@@ -206,7 +206,12 @@ unsafe extern "C-unwind" fn object_own(
     match access {
         // SAFETY: PostgreSQL passes this structure with this kind of access, or null.
         T::OAT_POST_ALTER if unsafe { is_internal(arg) } => {}
-        T::OAT_POST_ALTER | T::OAT_TRUNCATE => enforce::object_changes(class, object, false),
+        // CREATE OR REPLACE: what is there already is found, what is new is not yet.
+        // SAFETY: as above.
+        T::OAT_POST_CREATE if unsafe { is_internal_creation(arg) } => {}
+        T::OAT_POST_ALTER | T::OAT_POST_CREATE | T::OAT_TRUNCATE => {
+            enforce::object_changes(class, object, false)
+        }
         T::OAT_DROP => enforce::object_changes(class, object, true),
         _ => {}
     }
@@ -215,6 +220,11 @@ unsafe extern "C-unwind" fn object_own(
 unsafe fn is_internal(arg: *mut core::ffi::c_void) -> bool {
     // SAFETY: by the caller.
     unsafe { arg.cast::<pg_sys::ObjectAccessPostAlter>().as_ref().is_some_and(|alter| alter.is_internal) }
+}
+
+unsafe fn is_internal_creation(arg: *mut core::ffi::c_void) -> bool {
+    // SAFETY: by the caller.
+    unsafe { arg.cast::<pg_sys::ObjectAccessPostCreate>().as_ref().is_some_and(|create| create.is_internal) }
 }
 
 unsafe extern "C-unwind" fn post_parse(

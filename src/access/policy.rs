@@ -41,6 +41,22 @@ impl Grant {
         self.valid_from.is_none_or(|t| t <= now) && self.valid_until.is_none_or(|t| now < t)
     }
 
+    /// What both grants allow: of who logged in, and of the owner of the code that asks.
+    fn within(&self, owners: &Self) -> Self {
+        let purposes = match (&self.purposes, &owners.purposes) {
+            (Some(own), Some(other)) => Some(own.iter().filter(|p| other.contains(p)).cloned().collect()),
+            (own, other) => own.clone().or_else(|| other.clone()),
+        };
+        Self {
+            purposes,
+            // None is less than any time.
+            valid_from: self.valid_from.max(owners.valid_from),
+            valid_until: [self.valid_until, owners.valid_until].into_iter().flatten().min(),
+            max_per_hour: [self.max_per_hour, owners.max_per_hour].into_iter().flatten().min(),
+            ..self.clone()
+        }
+    }
+
     /// A grant to be written.
     pub fn new(role: pg_sys::Oid, vault: &str, capability: Capability) -> Self {
         Self {
@@ -104,21 +120,21 @@ pub fn grants(capability: Capability, vault: i32) -> Result<Vec<Grant>> {
     }
     let vault = &ring.vault(vault)?.name;
     let (user, current) = (session::user(), session::current_user());
-    // What leaves in clear or sealed must be granted to the owner of the code that asks, too: else a function or
-    // view of somebody else's (SECURITY DEFINER) takes the digits of whoever calls it.
-    let leaves = matches!(capability, Capability::Reveal | Capability::Export);
-    Ok(policy
-        .grants
-        .iter()
-        .filter(|g| {
+    let reaching = |member| {
+        policy.grants.iter().filter(move |g| {
             g.is_authentic.get()
                 && g.capability == capability.as_str()
                 && g.vault == *vault
-                && session::is_member(user, g.role)
-                && (!leaves || current == user || session::is_member(current, g.role))
+                && session::is_member(member, g.role)
         })
-        .cloned()
-        .collect())
+    };
+    // What leaves in clear or sealed must be granted to the owner of the code that asks, too: else a SECURITY
+    // DEFINER function of somebody else's takes the digits of whoever calls it.
+    let leaves = matches!(capability, Capability::Reveal | Capability::Export);
+    if !leaves || current == user {
+        return Ok(reaching(user).cloned().collect());
+    }
+    Ok(reaching(user).flat_map(|g| reaching(current).map(|owners| g.within(owners))).collect())
 }
 
 /// Every row, for `pci.accept_policy`.

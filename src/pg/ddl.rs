@@ -8,6 +8,7 @@ use pgrx::pg_sys::NodeTag;
 use crate::pg::catalog;
 use crate::pg::nodes::list;
 use crate::pg::statement::relation_of;
+use crate::pg::table;
 
 thread_local! {
     static DROPPING_EXTENSION: Cell<bool> = const { Cell::new(false) };
@@ -23,12 +24,17 @@ pub fn set_dropping_extension(begins: bool) {
     DROPPING_EXTENSION.set(begins);
 }
 
-/// Whether the statement is DROP EXTENSION.
+/// Whether the statement is DROP EXTENSION of ours. That of another one drops nothing of ours, whatever was made to
+/// depend on it.
 pub fn drops_extension(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: a valid parse tree; the tag says what the node is.
+    // SAFETY: a valid parse tree; the tag says what the node is, and extensions are named by String nodes.
     unsafe {
+        let drop = node.cast::<pg_sys::DropStmt>();
         (*node).type_ == NodeTag::T_DropStmt
-            && (*node.cast::<pg_sys::DropStmt>()).removeType == pg_sys::ObjectType::OBJECT_EXTENSION
+            && (*drop).removeType == pg_sys::ObjectType::OBJECT_EXTENSION
+            && list((*drop).objects).any(|name| {
+                std::ffi::CStr::from_ptr((*name.cast::<pg_sys::String>()).sval).to_bytes() == b"pgpci"
+            })
     }
 }
 
@@ -37,7 +43,10 @@ pub fn orders_or_samples_pan(node: *mut pg_sys::Node) -> bool {
     // SAFETY: a valid parse tree; the tag says what the node is.
     unsafe {
         match (*node).type_ {
-            NodeTag::T_ClusterStmt => table_holds_pan((*node.cast::<pg_sys::ClusterStmt>()).relation),
+            NodeTag::T_ClusterStmt => {
+                let relation = (*node.cast::<pg_sys::ClusterStmt>()).relation;
+                if relation.is_null() { is_any_clustered() } else { table_holds_pan(relation) }
+            }
             NodeTag::T_CreateStatsStmt => list((*node.cast::<pg_sys::CreateStatsStmt>()).relations)
                 .any(|relation| table_holds_pan(relation.cast())),
             _ => false,
@@ -115,15 +124,33 @@ const FUNCTION: u32 = 1255;
 const TYPE: u32 = 1247;
 const NAMESPACE: u32 = 2615;
 const OPERATOR: u32 = 2617;
+// Columns of pg_index, counted from 0.
+const INDRELID: usize = pg_sys::Anum_pg_index_indrelid as usize - 1;
+const INDISCLUSTERED: usize = pg_sys::Anum_pg_index_indisclustered as usize - 1;
+
+/// Whether a table with a card number is marked for a CLUSTER that names none, whoever owns it.
+fn is_any_clustered() -> bool {
+    let mut marked = Vec::new();
+    table::scan(pg_sys::IndexRelationId, |row| {
+        if row.get(INDISCLUSTERED) == Some(true) {
+            marked.extend(row.get::<pg_sys::Oid>(INDRELID));
+        }
+    });
+    marked.into_iter().any(holds_pan)
+}
 
 /// Whether a table has a column with a card number.
 ///
 /// # Safety
 /// `relation` is null or a valid RangeVar.
 pub unsafe fn table_holds_pan(relation: *mut pg_sys::RangeVar) -> bool {
-    // SAFETY: by contract; the relation is released.
+    // SAFETY: by contract.
+    unsafe { relation_of(relation) }.is_some_and(holds_pan)
+}
+
+fn holds_pan(oid: pg_sys::Oid) -> bool {
+    // SAFETY: opens what is there; the relation is released.
     unsafe {
-        let Some(oid) = relation_of(relation) else { return false };
         let relation = pg_sys::RelationIdGetRelation(oid);
         if relation.is_null() {
             return false;

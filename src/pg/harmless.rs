@@ -100,7 +100,8 @@ pub fn is_harmless(function: pg_sys::Oid) -> bool {
         let name = CStr::from_ptr((*form).proname.data.as_ptr()).to_string_lossy().into_owned();
         let (namespace, language) = ((*form).pronamespace, (*form).prolang);
         pg_sys::ReleaseSysCache(tuple);
-        let ours = catalog::get().is_some_and(|c| c.namespace == namespace);
+        // All functions of ours are in C: a superuser can put others beside them, by names of PostgreSQL's own.
+        let ours = language == C_LANGUAGE && catalog::get().is_some_and(|c| c.namespace == namespace);
         if ours {
             true
         } else if function.to_u32() < pg_sys::FirstNormalObjectId {

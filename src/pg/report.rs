@@ -106,7 +106,7 @@ unsafe extern "C-unwind" fn say(arg: *mut core::ffi::c_void) {
 /// What is left of a frame's text without the input it quotes; None: it quotes none.
 /// `COPY t, line 1, column card: "…"` and `portal parameter $1 = '…'` end before the value; a statement that holds a
 /// literal goes altogether.
-fn without_input(text: &str) -> Option<String> {
+pub fn without_input(text: &str) -> Option<String> {
     let mark = if text.starts_with("COPY ") {
         ": \""
     } else if text.contains("portal ") && text.contains("parameter $") {

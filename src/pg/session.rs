@@ -165,6 +165,12 @@ pub fn is_preloading() -> bool {
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
 }
 
+/// Settings of ours that are not defined are misspelt: from now on they are refused.
+pub fn refuse_other_settings() {
+    // SAFETY: the name is static.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"pgpci".as_ptr()) };
+}
+
 /// A backtrace in an error's detail goes to the client: there is none, whatever the environment says.
 pub fn keep_backtraces_out_of_errors() {
     // SAFETY: the postmaster is single-threaded.

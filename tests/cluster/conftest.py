@@ -80,6 +80,10 @@ class Cluster:
         self.port = free_port()
         self.conf = list(conf) + ([] if fsync else ["fsync = off"])
         self.key = key
+        # Runs in the process that becomes the server, before anything else there.
+        self.before_start = None
+        # Names another PostgreSQL's pg_config than PG_CONFIG.
+        self.pg_config = PG_CONFIG
 
     @property
     def data(self):
@@ -98,11 +102,12 @@ class Cluster:
         return int((self.data / "postmaster.pid").read_text().splitlines()[0])
 
     def _script(self, action, conf=(), **env):
-        env = {**os.environ, "KEY": "yes" if self.key else "no", **env}
+        env = {**os.environ, "PG_CONFIG": str(self.pg_config), "KEY": "yes" if self.key else "no", **env}
         # The server inherits what it is started with: a pipe would stay open as long as it runs.
         done = subprocess.run(
             [CLUSTER_SH, action, self.dir, str(self.port), *conf],
             env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, timeout=120,
+            preexec_fn=self.before_start,
         )
         if done.returncode != 0:
             log = self.log if (self.dir / "server.log").exists() else "no server log"

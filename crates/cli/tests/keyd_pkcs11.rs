@@ -1,4 +1,4 @@
-//! `pgpci keyd` with provider `pkcs11`: SoftHSM, and modules that go wrong.
+//! `pgpci keyd` with provider `pkcs11`: a token of SoftHSM.
 
 #[path = "../../kms/tests/conformance/mod.rs"]
 mod conformance;
@@ -10,10 +10,6 @@ mod token;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
 
 use conformance::{Subject, conforms};
 use pgpci_core::wire::{FailureKind, Op, Outcome};
@@ -174,6 +170,35 @@ fn a_token_that_was_away_heals() {
     }
 }
 
+/// Several threads find the token gone at once, and initialise the module under each other.
+#[test]
+fn a_token_that_comes_and_goes_under_load_heals() {
+    let token = Token::new();
+    let (tokens, away) = (token.at("tokens"), token.at("away"));
+    let mut keyd = token.start();
+    let (key, wrapped) = generated(keyd.get(generate(KEK)));
+    for _ in 0..5 {
+        for id in 0..50 {
+            keyd.send(id, unwrap(KEK, &wrapped));
+        }
+        fs::rename(&tokens, &away).expect("rename");
+        for _ in 0..50 {
+            match keyd.receive().result {
+                Ok(outcome) => assert_eq!(unwrapped(outcome), key),
+                Err(failure) => assert_eq!(failure.kind, FailureKind::Unavailable, "{}", failure.message),
+            }
+        }
+        fs::rename(&away, &tokens).expect("rename");
+        for id in 0..50 {
+            keyd.send(id, unwrap(KEK, &wrapped));
+        }
+        for _ in 0..50 {
+            assert_eq!(unwrapped(keyd.receive().result.expect("healed")), key);
+        }
+    }
+    assert_eq!(keyd.close(), (Some(0), String::new()));
+}
+
 #[test]
 fn a_token_that_is_not_there_yet_is_found_later() {
     let token = Token::new();
@@ -238,56 +263,27 @@ fn a_missing_module_heals_when_it_is_installed() {
 }
 
 #[test]
+fn key_check_says_what_worked() {
+    let token = Token::new();
+    let check = |kek: &str| {
+        let mut command = support::pgpci();
+        command.env("SOFTHSM2_CONF", token.at("softhsm2.conf"));
+        command.args(["key", "check", "--provider", "pkcs11", "--kek", kek]);
+        command.args(["--pkcs11-module", SOFTHSM, "--pkcs11-token", token::LABEL]);
+        command.arg("--pkcs11-pin-file").arg(token.at("pin")).output().expect("pgpci key check")
+    };
+    let checked = check(KEK);
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success(), "{checked:?}");
+    assert!(said.contains("compliant:    yes") && said.contains("compare:      the same key"), "{said}");
+    let checked = check("none");
+    assert_eq!(checked.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert!(said.starts_with("pgpci: generate: make an AES key on the token"), "{said}");
+}
+
+#[test]
 fn without_its_options_it_says_so() {
     let mut keyd = Keyd::start(None);
     refused(&mut keyd, generate(KEK), FailureKind::NotConfigured, "provider pkcs11 needs a module");
-}
-
-/// Builds `modules/broken.c`.
-fn broken(token: &Token, how: &str) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/modules/broken.c");
-    let module = token.at(&format!("{how}.so"));
-    let mut cc = Command::new("cc");
-    cc.args(["-shared", "-fPIC", &format!("-D{how}"), "-o"]).arg(&module).arg(source);
-    assert!(cc.status().expect("cc").success());
-    module
-}
-
-#[test]
-fn a_module_that_crashes_takes_only_this_keyd_along() {
-    let token = Token::new();
-    keyfile::create(&token.at("local.key")).expect("a key file");
-    let crash = broken(&token, "CRASH");
-    let mut keyd = Keyd::spawn(token.keyd(&crash));
-    keyd.get(support::generate()); // well so far
-    keyd.send(1, generate(KEK));
-    let Keyd { mut child, socket, .. } = keyd;
-    let status = support::wait(&mut child);
-    assert_eq!(status.signal(), Some(11), "{status}");
-    drop(socket);
-    // The next one serves everybody else.
-    let mut keyd = Keyd::spawn(token.keyd(&crash));
-    keyd.get(support::generate());
-    assert_eq!(keyd.close(), (Some(0), String::new()));
-}
-
-#[test]
-fn a_module_that_hangs_holds_up_no_other_nor_the_end() {
-    let token = Token::new();
-    keyfile::create(&token.at("local.key")).expect("a key file");
-    let mut keyd = Keyd::spawn(token.keyd(&broken(&token, "HANG")));
-    let start = Instant::now();
-    for id in 0..100 {
-        keyd.send(id, generate(KEK));
-    }
-    keyd.send(1000, support::generate());
-    let first = keyd.receive();
-    assert!(first.id == 1000 && first.result.is_ok(), "{first:?}");
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-    for _ in 0..100 {
-        let failure = keyd.receive().result.expect_err("no answer of a module that hangs");
-        assert_eq!(failure.kind, FailureKind::Unavailable);
-    }
-    assert!(start.elapsed() < Duration::from_secs(22), "{:?}", start.elapsed());
-    assert_eq!(keyd.close(), (Some(0), String::new()));
 }

@@ -131,6 +131,10 @@ mod tests {
 
     /// The accumulated vectors of C2SP: random keys, nonces and lengths, both directions.
     #[test]
+    #[cfg_attr(
+        miri,
+        ignore = "ten thousand rounds take an hour there, and the other vectors go the same way"
+    )]
     fn accumulated_vectors() {
         let mut source = Shake128::default().finalize_xof();
         let mut sink = Shake128::default();

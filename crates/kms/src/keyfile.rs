@@ -96,8 +96,9 @@ pub fn sync_directory(path: &Path) -> Result<(), Error> {
         .map_err(|error| Error::Os("syncing the key file's directory", error))
 }
 
-/// The wrapping key in the content of a key file.
-pub(crate) fn parse(line: &[u8]) -> Result<WrappingKey, Error> {
+/// The wrapping key in the content of a key file: the one line, with or without its line feed.
+/// [`Error::Malformed`] for anything else.
+pub fn parse(line: &[u8]) -> Result<WrappingKey, Error> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let encoded = line
         .strip_prefix(PREFIX.as_bytes())

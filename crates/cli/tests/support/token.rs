@@ -1,4 +1,5 @@
 //! A SoftHSM token in a directory of its own, made by the tools that an administrator uses.
+#![allow(dead_code)] // each test program uses a part of it
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

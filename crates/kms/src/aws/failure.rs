@@ -41,7 +41,7 @@ where
             Some(code) if !code.is_empty() && !status.is_server_error() => {
                 of_code(call, code, meta.message().unwrap_or_default())
             }
-            None if status.is_success() => super::not_understood().into(),
+            None if status.is_success() => super::answer::not_understood().into(),
             code => Failure::new(
                 Unavailable,
                 format!(

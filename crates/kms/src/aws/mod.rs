@@ -4,10 +4,14 @@
 //! region is used, others go to the region of the options or of AWS's ordinary chain. A wrapped
 //! key is KMS's `CiphertextBlob` as it is, so that `aws kms decrypt` reads it, too.
 //!
+//! The SDK keeps copies of what it sends and receives which nobody wipes; they stay in the memory
+//! that `pgpci keyd` locks and keeps out of core files.
+//!
 //! What a write-only server needs is `kms:GenerateDataKey`; reading adds `kms:Decrypt`, and
 //! moving to another wrapping key `kms:Encrypt`, `kms:ReEncryptFrom`, `kms:ReEncryptTo` and
 //! `kms:DescribeKey`.
 
+mod answer;
 mod clients;
 mod context;
 mod failure;
@@ -18,12 +22,12 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
-use aws_sdk_kms::types::{DataKeySpec, KeyMetadata, KeySpec, KeyUsageType};
+use aws_sdk_kms::types::DataKeySpec;
 use pgpci_core::key::Context;
-use pgpci_core::wire::{Description, Failure, FailureKind};
-use zeroize::Zeroize;
+use pgpci_core::wire::{Description, Failure};
 
-use crate::{Answer, DATA_KEY_LEN, DataKeyBytes, Provider};
+use crate::{Answer, DataKeyBytes, Provider};
+use answer::{can_be_wrapped, data_key, description, not_understood, wrapped};
 use clients::Clients;
 use context::{encryption_context, region_of};
 use failure::{Call, told};
@@ -66,9 +70,6 @@ impl Aws {
 
     /// Time limit of all attempts of one call together, credentials included.
     pub const CALL_TIMEOUT: Duration = Duration::from_secs(8);
-
-    /// The longest `CiphertextBlob` that KMS takes, in bytes.
-    const MAX_WRAPPED_LEN: usize = 6144;
 
     /// The provider; nothing is read or contacted yet.
     pub fn new(config: AwsConfig) -> Aws {
@@ -197,54 +198,5 @@ impl Provider for Aws {
                 .map_err(|error| told(Call::DescribeKey, &error))?;
             Ok(output.key_metadata.as_ref().map(description).ok_or_else(not_understood)?)
         }))
-    }
-}
-
-/// Spares a call that KMS would refuse as malformed.
-fn can_be_wrapped(wrapped: &[u8]) -> Result<(), Failure> {
-    if (1..=Aws::MAX_WRAPPED_LEN).contains(&wrapped.len()) {
-        return Ok(());
-    }
-    Err(Failure::new(FailureKind::WrongKey, "this was not wrapped by AWS KMS: its length is wrong"))
-}
-
-fn data_key(plaintext: Option<Blob>) -> Result<DataKeyBytes, Failure> {
-    let mut bytes = plaintext.map(Blob::into_inner).unwrap_or_default();
-    let mut key = DataKeyBytes::new([0; DATA_KEY_LEN]);
-    let is_key = bytes.len() == DATA_KEY_LEN;
-    if is_key {
-        key.expose_mut().copy_from_slice(&bytes);
-    }
-    bytes.zeroize();
-    if is_key { Ok(key) } else { Err(not_understood()) }
-}
-
-fn wrapped(blob: Option<Blob>) -> Result<Vec<u8>, Failure> {
-    blob.map(Blob::into_inner).filter(|bytes| !bytes.is_empty()).ok_or_else(not_understood)
-}
-
-fn not_understood() -> Failure {
-    Failure::new(FailureKind::Unavailable, "check the endpoint URL: its answer is not one of AWS KMS")
-}
-
-fn description(key: &KeyMetadata) -> Description {
-    let is_symmetric = key.key_spec == Some(KeySpec::SymmetricDefault);
-    let is_for_wrapping = is_symmetric && key.key_usage == Some(KeyUsageType::EncryptDecrypt);
-    let state = key.key_state.as_ref().map_or("unknown", |state| state.as_str());
-    let note = match (is_for_wrapping, key.enabled) {
-        (false, _) => "not a symmetric key for encryption".to_string(),
-        (true, false) => format!("the key's state is {state}"),
-        (true, true) => match &key.origin {
-            Some(origin) => format!("key material of origin {}", origin.as_str()),
-            None => String::new(),
-        },
-    };
-    Description {
-        provider: Aws::NAME.to_string(),
-        kek: key.arn.clone().unwrap_or_else(|| key.key_id.clone()),
-        strength_bits: if is_symmetric { 256 } else { 0 },
-        is_compliant: is_for_wrapping,
-        is_enabled: key.enabled && is_for_wrapping,
-        note: Failure::new(FailureKind::Invalid, note).message,
     }
 }

@@ -18,6 +18,8 @@ use super::library::{Library, Loaded};
 pub(super) struct Worker {
     library: Arc<Library>,
     open: Option<Open>,
+    /// The initialisation of the module that was last worked with.
+    generation: u64,
 }
 
 struct Open {
@@ -31,7 +33,7 @@ struct Open {
 
 impl Worker {
     pub(super) fn new(library: Arc<Library>) -> Worker {
-        Worker { library, open: None }
+        Worker { library, open: None, generation: 0 }
     }
 
     /// Calls `f` with a session and the key labelled `kek`. When that fails for want of a session
@@ -71,9 +73,8 @@ impl Worker {
                 Err(Trouble::Lost(failure)) => failure,
             };
             attempts += 1;
-            let generation = self.library.read().as_ref().map_or(0, |loaded| loaded.generation);
             // The second attempt had a new session already.
-            if attempts > 2 || attempts == 2 && !self.library.initialize_anew(generation) {
+            if attempts > 2 || attempts == 2 && !self.library.initialize_anew(self.generation) {
                 return Err(failure);
             }
         }
@@ -88,6 +89,7 @@ impl Worker {
         library.load()?;
         let guard = library.read();
         let Some(loaded) = guard.as_ref() else { return Err(trouble(&Error::NotSupported)) };
+        self.generation = loaded.generation;
         // Whatever went wrong, the session may be amid an operation: it is not used again.
         let mut open = match self.open.take() {
             Some(open) if open.generation == loaded.generation => open,
