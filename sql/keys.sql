@@ -173,7 +173,7 @@ CREATE VIEW reencryption_progress AS
 COMMENT ON VIEW reencryption_progress IS 'How far each re-encryption has come.';
 
 CREATE VIEW key_status AS
-    SELECT f[1] AS provider, f[2] AS memory, f[3] AS helper, f[4]::integer AS cached_keys, f[5]::bigint AS provider_calls,
+    SELECT nullif(f[1], '') AS provider, f[2] AS memory, f[3] AS helper, f[4]::integer AS cached_keys, f[5]::bigint AS provider_calls,
            f[6]::bigint AS failed_calls, nullif(f[7], '')::timestamptz AS last_success, nullif(f[8], '')::timestamptz AS last_failure,
            nullif(f[9], '') AS last_error, nullif(f[10], '')::float8 AS last_latency_ms, nullif(f[11], '')::integer AS ttl_left_seconds
     FROM pg_catalog.regexp_split_to_table(pci.key_status_text(), E'\n') AS line,

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::call::{Call, Value, varlena};
 use crate::pg::region::{self, Protection};
+use crate::pg::session;
 use crate::pg::slice::{self, Ready};
 use ring::{Key, Ring};
 
@@ -72,15 +73,37 @@ pub fn policy_is_cached(ring: &Ring) -> bool {
     slice::with(key.id.0, |_| ()).is_some() || matches!(load(key), Ok(true))
 }
 
-/// `pci.key_status()`: one line of text for the view.
+/// `pci.key_status_text()`: for the view, a line a provider, its fields apart by tabs. Without any, one line
+/// that says how memory and helper are.
 pub fn status(_: &mut Call) -> Result<Value> {
+    let now = session::now();
     let text = region::locked(|r| {
         let cached = r.slots.iter().filter(|s| s.full).count();
-        let running = r.helper.load(std::sync::atomic::Ordering::Relaxed) == 1;
-        let calls = r.calls.load(std::sync::atomic::Ordering::Relaxed);
-        format!("{:?},{},{cached},{calls}", region::protection(), if running { "running" } else { "stopped" })
+        let helper = r.helper.load(std::sync::atomic::Ordering::Relaxed) == 1;
+        let helper = if helper { "running" } else { "stopped" };
+        let ttl = r.slots.iter().filter(|s| s.full).map(|s| (s.expires - now) / 1_000_000).min();
+        let ttl = ttl.map_or_else(String::new, |seconds| seconds.to_string());
+        let common = format!("{:?}\t{helper}\t{cached}", region::protection());
+        let lines: Vec<String> = r
+            .providers
+            .iter()
+            .filter(|p| !p.name.get().is_empty())
+            .map(|p| {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(['\t', '\n'], " ");
+                let (success, failure) = (session::iso_time(p.last_success), session::iso_time(p.last_failure));
+                let latency = p.latency as f64 / 1000.0;
+                format!(
+                    "{}\t{common}\t{}\t{}\t{success}\t{failure}\t{}\t{latency}\t{ttl}",
+                    text(p.name.get()),
+                    p.calls,
+                    p.failures,
+                    text(p.last_error.get())
+                )
+            })
+            .collect();
+        if lines.is_empty() { format!("\t{common}\t0\t0\t\t\t\t\t{ttl}") } else { lines.join("\n") }
     });
-    Ok(varlena(text.unwrap_or_else(|| "None,stopped,0,0".into()).as_bytes()))
+    Ok(varlena(text.unwrap_or_else(|| "\tNone\tstopped\t0\t0\t0\t\t\t\t\t".into()).as_bytes()))
 }
 
 fn with<T>(id: KeyId, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {

@@ -10,13 +10,16 @@ use pgrx::pg_guard;
 use pgrx::pg_sys;
 use pgrx::{PgLwLock, PgSharedMemoryInitialization};
 
-use crate::pg::mailbox::Letter;
+use crate::pg::mailbox::{Letter, Provider};
 use crate::pg::slice::Slice;
 
 /// Keys kept at a time; the least recently used one gives way.
 pub const SLOTS: usize = 256;
 /// Requests to the broker at a time; more wait their turn.
 pub const LETTERS: usize = 64;
+
+/// Providers that are kept apart in `pci.key_status`.
+pub const PROVIDERS: usize = 8;
 
 /// One unwrapped key.
 #[repr(C)]
@@ -54,6 +57,8 @@ pub struct Region {
     pub slots: [Slot; SLOTS],
     /// Requests; guarded by LOCK.
     pub letters: [Letter; LETTERS],
+    /// Providers that were asked; guarded by LOCK.
+    pub providers: [Provider; PROVIDERS],
 }
 
 /// Guards slots and letters. Ordinary shared memory: a crash-restart makes it anew.
