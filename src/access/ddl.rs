@@ -1,7 +1,7 @@
 //! Definitions that matter: objects of pgpci itself, which nobody changes, and objects that compare or lay bare
 //! card numbers by being there (list and range partition keys, statistics, clustering, casts), which need `search`.
 
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::search;
 use crate::audit::{self, Class};
@@ -21,6 +21,15 @@ pub fn check_statement(node: *mut pg_sys::Node) -> Result<()> {
     }
     if constraints::compares_stored(node) {
         search::require().map_err(|e| e.hint(NEEDS_SEARCH_TO_CONSTRAIN))?;
+    }
+    if ddl::prints_skipped_pan(node) {
+        return Err(Error::new(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            "COPY would print skipped values that may hold card numbers",
+        )
+        .hint(
+            "Leave LOG_VERBOSITY and REJECT_LIMIT out, or copy card numbers into a column of type pci.pan.",
+        ));
     }
     if ddl::casts_pan(node) && !session::in_extension_script() {
         audit::record(Class::Denied, "cast of pci.pan");

@@ -127,6 +127,12 @@ pub fn contains_pan(type_oid: pg_sys::Oid) -> bool {
     found
 }
 
+/// Whether a type is `pci.pan` or a domain over it.
+pub fn is_pan(type_oid: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    get().is_some_and(|catalog| unsafe { pg_sys::getBaseType(type_oid) } == catalog.pan)
+}
+
 fn look_up() -> Option<Catalog> {
     let schema = CString::new(SCHEMA).ok()?;
     // SAFETY: syscache look-ups, all with missing_ok.

@@ -1,6 +1,7 @@
 //! What definitions are about.
 
 use std::cell::Cell;
+use std::ffi::CStr;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
@@ -92,6 +93,34 @@ pub fn casts_pan(node: *mut pg_sys::Node) -> bool {
     }
 }
 
+/// Whether the statement is a COPY FROM that prints values which it skips, into a table with a card number inside of
+/// an array, a row or a range: there the input function sees only its part of what is printed.
+pub fn prints_skipped_pan(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: a valid parse tree; the tag says what the node is; the relation is released.
+    unsafe {
+        if (*node).type_ != NodeTag::T_CopyStmt {
+            return false;
+        }
+        let copy = node.cast::<pg_sys::CopyStmt>();
+        let prints = list((*copy).options).any(|option| {
+            let name = CStr::from_ptr((*option.cast::<pg_sys::DefElem>()).defname).to_bytes();
+            matches!(name, b"log_verbosity" | b"reject_limit")
+        });
+        if !(*copy).is_from || !prints {
+            return false;
+        }
+        let Some(oid) = relation_of((*copy).relation) else { return false };
+        let relation = pg_sys::RelationIdGetRelation(oid);
+        if relation.is_null() {
+            return false;
+        }
+        let found = columns((*relation).rd_att)
+            .any(|type_oid| catalog::contains_pan(type_oid) && !catalog::is_pan(type_oid));
+        pg_sys::RelationClose(relation);
+        found
+    }
+}
+
 /// Whether an object belongs to the extension: its tables, functions, type and operators.
 pub fn is_ours(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
     let Some(catalog) = catalog::get() else { return false };
@@ -165,9 +194,19 @@ fn holds_pan(oid: pg_sys::Oid) -> bool {
 /// `descriptor` is valid.
 unsafe fn columns_hold_pan(descriptor: pg_sys::TupleDesc) -> bool {
     // SAFETY: by contract.
+    unsafe { columns(descriptor).any(catalog::contains_pan) }
+}
+
+/// The types of the columns.
+///
+/// # Safety
+/// `descriptor` is valid and outlives the iterator.
+unsafe fn columns(descriptor: pg_sys::TupleDesc) -> impl Iterator<Item = pg_sys::Oid> {
+    // SAFETY: by contract.
     unsafe {
         (0..(*descriptor).natts as usize)
-            .map(|i| &*crate::pg::compat::attribute(descriptor, i))
-            .any(|attribute| !attribute.attisdropped && catalog::contains_pan(attribute.atttypid))
+            .map(move |i| &*crate::pg::compat::attribute(descriptor, i))
+            .filter(|attribute| !attribute.attisdropped)
+            .map(|attribute| attribute.atttypid)
     }
 }

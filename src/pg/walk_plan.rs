@@ -98,6 +98,10 @@ unsafe fn expression_makes(node: *mut pg_sys::Node) -> bool {
             NodeTag::T_MergeAction => {
                 expression_makes((*node.cast::<pg_sys::MergeAction>()).targetList.cast())
             }
+            // What older minor releases put in place of a domain's column that an INSERT leaves out.
+            NodeTag::T_CoerceToDomain => {
+                expression_makes((*node.cast::<pg_sys::CoerceToDomain>()).arg.cast())
+            }
             NodeTag::T_Var => false,
             NodeTag::T_Const if (*node.cast::<pg_sys::Const>()).constisnull => false,
             NodeTag::T_Param

@@ -294,6 +294,18 @@ def test_copy_skips_rows(on_error, verbosity):
         assert 'at line 2 for column "card": "****************"' in said[0] and 'column "id": "x"' in said[2], said
 
 
+@pytest.mark.parametrize("columns", ["id bigint, cards pci.pan[]", "id bigint, row public.payments"])
+def test_copy_does_not_print_what_holds_card_numbers_inside(on_error, columns):
+    rows = f"1\t{{{VISA},{BAD_CHECK_DIGIT}}}\n" if "[]" in columns else f"1\t(1,{BAD_CHECK_DIGIT},1)\n"
+    error, stored, said = copy(on_error, "ON_ERROR ignore", rows=rows, columns=columns)
+    assert error is None and stored == [], error
+    assert_no_digits(error, said)
+    for option in ("LOG_VERBOSITY verbose", *(["REJECT_LIMIT 1"] if MAJOR >= 18 else [])):
+        error, stored, said = copy(on_error, f"ON_ERROR ignore, {option}", rows=rows * 2, columns=columns)
+        assert error is not None and error.sqlstate == "0A000", (error, stored)
+        assert_no_digits(error, said)
+
+
 def test_copy_gives_up(on_error):
     if MAJOR < 18:
         pytest.skip("PostgreSQL 18 brought it")

@@ -5,6 +5,7 @@ mod harden;
 mod key;
 mod keyd;
 mod options;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -29,6 +30,14 @@ enum Command {
     /// The server starts it. Exit codes: 0 the server closed the socket, or SIGTERM; 1 failure
     /// of the system; 2 stdin is not a connected socket; 3 malformed frame.
     Keyd(keyd::Options),
+    /// Verifies an audit trail offline: that it is whole, unchanged and signed
+    ///
+    /// Exit codes: 0 OK; 1 the system failed; 2 wrong usage; 3 tampered: records were changed,
+    /// added, removed or put elsewhere; 4 truncated: records are missing at the end of the trail or
+    /// of a segment; 5 incomplete: segments are missing or could not be checked; 6 unanchored:
+    /// nothing is wrong, but without a checkpoint that was kept elsewhere a trail that was cut
+    /// short or put back looks the same.
+    Verify(verify::Options),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +50,7 @@ fn main() -> ExitCode {
             }
         },
         Command::Keyd(options) => keyd::run(options),
+        Command::Verify(options) => verify::run(&options),
     }
 }
 

@@ -1,18 +1,24 @@
 //! How fast the audit trail's parts are, on one core, best of several rounds:
 //! `cargo run --release -p pgpci-core --example bench_trail`
+//!
+//! With a directory as argument, writes a trail of 512 MiB there, to measure `pgpci verify` with.
 
 use pgpci_core::chain::Signer;
 use pgpci_core::record::{Body, Class, Event, Limits, Objects, Text, Time};
 use pgpci_core::redact::{End, in_place};
 use pgpci_core::secret::Secret;
-use pgpci_core::trail::{Node, Policy, Start, State, Verdict, Verifier, Writer};
+use pgpci_core::trail::{Due, Node, Policy, Start, State, Verdict, Verifier, Writer};
 use std::hint::black_box;
+use std::path::Path;
 use std::time::Instant;
 
 const ROUNDS: u32 = 100;
 const MIB: usize = 1 << 20;
 
 fn main() {
+    if let Some(directory) = std::env::args_os().nth(1) {
+        return large(Path::new(&directory)).expect("written");
+    }
     redacting();
     let trail = writing();
     verifying(&trail);
@@ -42,17 +48,20 @@ fn signer() -> Signer {
     Signer::new(&NODE.origin(), &Secret::new([1; 32])).expect("the node's name")
 }
 
+fn start(out: &mut Vec<u8>) -> Writer {
+    let start = Start { server_version: "18.6", pgpci_version: "0.1.0", predecessor: None };
+    let settings = (Limits::default(), Policy::default());
+    let now = Time::from_micros(1_795_529_864_000_000);
+    Writer::start(NODE, signer(), settings, State::default(), &start, now, out).expect("the node's key")
+}
+
 /// Encode, chain, tree, and a checkpoint every 1,000 records.
 fn writing() -> Vec<u8> {
     let objects = ["shop.payments".into(), "shop.customers".into()];
     let mut out = Vec::with_capacity(16 * MIB);
     let seconds = best(|| {
         out.clear();
-        let start = Start { server_version: "18.6", pgpci_version: "0.1.0", predecessor: None };
-        let settings = (Limits::default(), Policy::default());
-        let writer =
-            Writer::start(NODE, signer(), settings, State::default(), &start, Time::from_micros(0), &mut out);
-        let mut writer = writer.expect("the node's key");
+        let mut writer = start(&mut out);
         for i in 0..RECORDS {
             let now = Time::from_micros(1_795_529_864_123_456 + i * 10);
             writer.append(now, Body::Event(Box::new(event(&objects))), &mut out);
@@ -64,6 +73,31 @@ fn writing() -> Vec<u8> {
     });
     println!("{:8.0} records/s  of {} bytes, written", RECORDS as f64 / seconds, out.len() as i64 / RECORDS);
     out
+}
+
+fn large(directory: &Path) -> std::io::Result<()> {
+    let objects = ["shop.payments".into()];
+    let mut out = Vec::new();
+    let mut writer = start(&mut out);
+    for i in 0.. {
+        let now = Time::from_micros(1_795_529_864_123_456 + i * 1000);
+        writer.append(now, Body::Event(Box::new(event(&objects))), &mut out);
+        match writer.due(now) {
+            Due::Nothing => {}
+            Due::Checkpoint => drop(writer.checkpoint(now, &mut out)),
+            Due::Rotate => {
+                let (name, mut next) = (writer.file_name(), Vec::new());
+                writer.rotate(now, &mut out, &mut next);
+                std::fs::write(directory.join(&name), &out)?;
+                if name.ends_with("08.jsonl") {
+                    break;
+                }
+                out = next;
+            }
+        }
+    }
+    println!("{}", signer().verifying_key());
+    Ok(())
 }
 
 fn event<'a>(objects: &'a [Text<'a>]) -> Event<'a> {

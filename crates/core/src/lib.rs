@@ -1,9 +1,11 @@
 #![forbid(unsafe_code)]
 //! The parts of pgpci that know neither PostgreSQL nor a clock nor I/O: card numbers, their sealed
-//! form, keys, and the messages to the key helper.
+//! form, keys, the messages to the key helper, and the audit trail.
 //!
 //! A reading order: [`pan`] (a clear number), [`brand`] (what of it may be shown), [`seal`] (the
-//! stored value), [`key`] and [`xaes`] (what seals it), [`wire`] (how keys arrive); then [`redact`].
+//! stored value), [`key`] and [`xaes`] (what seals it), [`wire`] (how keys arrive). Of the
+//! trail: [`mod@redact`] (what never gets into it), [`record`] (its lines), [`chain`] (what proves them),
+//! [`trail`] (segments, recovery, verification).
 
 pub mod access;
 pub mod brand;

@@ -21,7 +21,7 @@
 //!
 //! **Not covered**: digits or passwords put together from pieces (`'4111' || …`, `format('… %L')`),
 //! encoded ones (`\x3431…`, base64), numbers of brands that are not in [`crate::brand`],
-//! passwords given by position (`INSERT … VALUES`), keys called otherwise (`pwd`, `passphrase`,
+//! passwords given by position (`INSERT … VALUES`), in XML or YAML, keys called otherwise (`pwd`, `passphrase`,
 //! `password_hash`), and what a syntax error quotes (`at or near "…"`).
 
 mod card;

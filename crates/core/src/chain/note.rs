@@ -160,7 +160,10 @@ mod tests {
     #[test]
     fn published_example() {
         let key = VerifyingKey::parse(EXAMPLE_KEY).unwrap();
-        assert_eq!(verify(EXAMPLE, &[key.clone()]), Ok("This is an example message.\n".to_string()));
+        assert_eq!(
+            verify(EXAMPLE, std::slice::from_ref(&key)),
+            Ok("This is an example message.\n".to_string())
+        );
         let changed = EXAMPLE.replace("an example", "no example");
         assert_eq!(verify(&changed, &[key]), Err(NoteError::Signature));
         assert_eq!(verify(EXAMPLE, &[signer().verifying_key()]), Err(NoteError::UnknownSigner));

@@ -41,7 +41,7 @@ pub fn parse(line: &[u8]) -> Result<Record<'_>, ParseError> {
         return Err(ParseError::Version);
     }
     let record = rest.body(&kind).map(|body| Record { seq, prev: prev.0, time: time.0, body });
-    let record = record.filter(|_| seq > 0).ok_or(ParseError::Fields)?;
+    let record = record.filter(|_| seq > 0 && is_count(seq)).ok_or(ParseError::Fields)?;
     // One line for a record, so that no two readers of a line can see different things in it.
     let mut canonical = Vec::with_capacity(line.len() + 1);
     encode(&record, &Limits::NONE, &mut canonical);
@@ -147,9 +147,9 @@ impl<'a> Rest<'a> {
         let body = match kind.as_bytes() {
             b"event" => Body::Event(Box::new(self.event()?)),
             b"segment" => Body::Segment(Segment {
-                segment: self.segment.take()?,
+                segment: self.segment.take().filter(|it| is_count(*it))?,
                 origin: self.origin.take()?,
-                boot: self.boot.take()?,
+                boot: self.boot.take().filter(|it| is_count(*it))?,
                 tree: {
                     let peaks = self.tree.take()?.into_iter().map(|it| it.0).collect();
                     Tree::from_parts(self.size.take()?, peaks)?
@@ -206,6 +206,12 @@ impl<'a> Rest<'a> {
             objects_total: self.objects_total.take(),
         })
     }
+}
+
+/// Whether a number can be one that counts up from 1: room is left to add to it, and it fits SQL's
+/// bigint.
+fn is_count(number: u64) -> bool {
+    i64::try_from(number).is_ok()
 }
 
 /// Borrowed from the line where it has no escapes.

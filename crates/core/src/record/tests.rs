@@ -202,6 +202,7 @@ fn nothing_else_is_a_record() {
         ("\"v\":1", "\"v\":2", ParseError::Version),
         ("\"v\":1,\"seq\"", "\"v\":2,\"number\"", ParseError::Version),
         ("\"seq\":7", "\"seq\":0", ParseError::Fields),
+        ("\"seq\":7", "\"seq\":9223372036854775808", ParseError::Fields),
         ("READ", "READS", ParseError::Fields),
         ("\"event\",", "\"events\",", ParseError::Fields),
         ("\"rows\":1", "\"rows\":1,\"lost\":1", ParseError::Fields),

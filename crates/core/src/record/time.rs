@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn every_day_round_trips() {
-        for day in (FIRST / DAY)..=(LAST / DAY) {
+        // The calendar repeats after 400 years.
+        for day in (FIRST / DAY)..(FIRST / DAY + 146_097) {
             let (year, month, of_month) = date(day);
             assert_eq!(days(year, month, of_month), day);
             assert!((1..=12).contains(&month) && (1..=31).contains(&of_month));

@@ -49,7 +49,7 @@ pub fn recover(
     segment: u64,
     bytes: &[u8],
 ) -> Result<Recovered, RecoveryError> {
-    let mut verifier = Verifier::new(node, keys, kept, u64::MAX - 1);
+    let mut verifier = Verifier::new(node, keys, kept, u64::MAX);
     verifier.segment(segment);
     let mut valid = 0;
     let mut tail = None;

@@ -27,6 +27,9 @@ pub enum Fault {
     /// The file ends within a line.
     #[error("file ends within a line")]
     Torn,
+    /// Bytes at the end of a segment, of which the next says nothing.
+    #[error("bytes that no crash accounts for")]
+    Foreign,
     /// Another number than the one that follows.
     #[error("record has number {found}, not {expected}")]
     Seq {
@@ -56,6 +59,9 @@ pub enum Fault {
     /// A checkpoint over other records than those before it.
     #[error("checkpoint is one of other records")]
     Root,
+    /// A compressed file that does not decompress.
+    #[error("compressed file is damaged")]
+    Compressed,
     /// The same segment in more than one file.
     #[error("segment is there more than once")]
     Duplicate,

@@ -117,12 +117,16 @@ fn what_is_due() {
     assert_eq!(writer.due(time(1)), Due::Checkpoint);
     writer.checkpoint(time(1), &mut out);
     assert_eq!(writer.due(time(1)), Due::Nothing);
-    // A clock that was set back makes nothing due, and breaks nothing.
-    assert_eq!(writer.due(time(-1_000_000)), Due::Nothing);
+    // A clock that was set back is recorded soon, and a minute is a minute again.
+    assert_eq!(writer.due(time(0)), Due::Nothing);
+    assert_eq!(writer.due(time(-3600)), Due::Checkpoint);
+    writer.checkpoint(time(-3600), &mut out);
+    assert_eq!(writer.due(time(-3541)), Due::Nothing);
+    assert_eq!(writer.due(time(-3540)), Due::Checkpoint);
     while out.len() < 2000 {
-        writer.append(time(1), event(), &mut out);
+        writer.append(time(-3540), event(), &mut out);
     }
-    assert_eq!(writer.due(time(1)), Due::Rotate);
+    assert_eq!(writer.due(time(-3540)), Due::Rotate);
     let other = Signer::new("other", &Secret::new([1; 32])).unwrap();
     let start = Start { server_version: "", pgpci_version: "", predecessor: None };
     assert!(
@@ -136,14 +140,23 @@ fn the_clock_may_step_back() {
     let mut writer = start(State::default(), time(100), &mut out);
     writer.append(time(99), event(), &mut out);
     writer.append(time(40), event(), &mut out);
-    writer.stop(time(41), &mut out);
-    assert_eq!(kinds(&out), ["segment", "start", "event", "clock", "event", "stop", "checkpoint"]);
-    let times: Vec<_> = out.split(|it| *it == b'\n').take(7).map(|it| parse(it).unwrap().time).collect();
-    assert_eq!(times, [100, 100, 100, 40, 40, 41, 41].map(time));
-    assert!(verify(&[out], vec![]).broken.is_empty());
+    writer.checkpoint(time(20), &mut out);
+    let mut next = Vec::new();
+    writer.rotate(time(10), &mut out, &mut next);
+    assert_eq!(
+        kinds(&out),
+        ["segment", "start", "event", "clock", "event", "clock", "checkpoint", "clock", "checkpoint"]
+    );
+    let times: Vec<_> = out.split(|it| *it == b'\n').take(9).map(|it| parse(it).unwrap().time).collect();
+    assert_eq!(times, [100, 100, 100, 40, 40, 20, 20, 10, 10].map(time));
+    writer.stop(time(5), &mut next);
+    assert_eq!(kinds(&next), ["segment", "clock", "stop", "checkpoint"]);
+    let report = verify(&[out, next], vec![]);
+    assert_eq!((report.verdict(), report.unsealed), (Verdict::Unanchored, 0));
 }
 
-/// Three boots: one that stops, one that crashes at any byte, one after it.
+/// Three boots: one that stops, one that crashes at any byte (some of them, and all at the ends of
+/// lines), one after it.
 #[test]
 fn goes_on_after_a_crash_at_any_byte() {
     let mut first = Vec::new();
@@ -154,7 +167,9 @@ fn goes_on_after_a_crash_at_any_byte() {
     let mut second = Vec::new();
     let mut writer = start(recovered.state.clone(), time(2), &mut second);
     write(&mut writer, &mut second, 2, 3);
-    for cut in 0..second.len() {
+    let at_line_end =
+        |cut: usize| second[cut.saturating_sub(2)..cut].contains(&b'\n') || second[cut] == b'\n';
+    for cut in (0..second.len()).filter(|cut| cut % 97 == 0 || at_line_end(*cut)) {
         let torn = &second[..cut];
         let recovered = match recover(NODE, &keys(), vec![], 2, torn) {
             Ok(recovered) => recovered,
@@ -176,8 +191,8 @@ fn goes_on_after_a_crash_at_any_byte() {
         let mut more = segments.clone();
         more[1].push(b'x');
         let report = verify(&more, vec![checkpoint(&note)]);
-        assert_eq!(report.verdict(), Verdict::Truncated, "{cut}");
-        assert_eq!((report.broken[0].segment, report.broken[0].fault), (2, Fault::Torn));
+        assert_eq!(report.verdict(), Verdict::Tampered, "{cut}");
+        assert_eq!((report.broken[0].segment, report.broken[0].fault), (2, Fault::Foreign));
     }
 }
 

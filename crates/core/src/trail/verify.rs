@@ -166,13 +166,14 @@ impl Verifier {
             return Err(Fault::Name);
         }
         let is_first = record.seq == 1;
-        if head.tree.size() + 1 != record.seq || (head.segment == 1) != is_first {
+        if head.tree.size().checked_add(1) != Some(record.seq) || (head.segment == 1) != is_first {
             return Err(Fault::Head);
         }
         if is_first && record.prev != [0; 32] {
             return Err(Fault::Prev);
         }
-        let expected = self.report.last_seq.max(if self.last.is_none() { self.archived } else { 0 }) + 1;
+        let absent = if self.last.is_none() { self.archived } else { 0 };
+        let expected = self.report.last_seq.max(absent).saturating_add(1);
         match &self.last {
             Some(last) if record.seq == expected => {
                 if record.prev != last.hash {
@@ -183,6 +184,12 @@ impl Verifier {
                     return Err(Fault::Head);
                 } else if head.boot == last.boot && record.time < last.time {
                     return Err(Fault::Time);
+                }
+                // Nothing is missing, so what is behind the last record was added.
+                if let Some((broken, _)) = &mut self.tail
+                    && broken.fault == Fault::Torn
+                {
+                    broken.fault = Fault::Foreign;
                 }
             }
             Some(_) if record.seq < expected => return Err(Fault::Seq { expected, found: record.seq }),

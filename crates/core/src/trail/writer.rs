@@ -145,12 +145,7 @@ impl Writer {
 
     /// Appends a record's line. Returns its number and hash.
     pub fn append(&mut self, time: Time, body: Body, out: &mut Vec<u8>) -> (u64, Hash) {
-        let back = self.last.micros().saturating_sub(time.micros());
-        if back > LEVELLED {
-            self.last = time;
-            self.line(Body::Clock { back: back.unsigned_abs() }, out);
-        }
-        self.last = self.last.max(time);
+        self.advance(time, out);
         self.line(body, out)
     }
 
@@ -161,6 +156,8 @@ impl Writer {
             Due::Rotate
         } else if self.pending >= self.policy.checkpoint_records
             || since(self.checkpointed) >= self.policy.checkpoint_micros
+            // The clock was set back: to be recorded now, not when the next event comes.
+            || since(self.last) < -LEVELLED
         {
             Due::Checkpoint
         } else {
@@ -171,10 +168,12 @@ impl Writer {
     /// Appends a checkpoint of all records so far, and returns it as a signed note for others to
     /// keep.
     pub fn checkpoint(&mut self, now: Time, out: &mut Vec<u8>) -> String {
+        // Before the tree is signed: it may take a record.
+        self.advance(now, out);
         let origin = self.signer.name().to_string();
         let checkpoint = Checkpoint { origin, size: self.tree.size(), root: self.tree.root() };
         let note = self.signer.sign(&checkpoint.text());
-        self.append(now, Body::Checkpoint { note: note.as_str().into() }, out);
+        self.line(Body::Checkpoint { note: note.as_str().into() }, out);
         self.checkpointed = now;
         self.pending = 0;
         note
@@ -208,6 +207,19 @@ impl Writer {
         self.last = self.last.max(now);
         self.opened = self.last;
         self.line(Body::Segment(segment), out);
+    }
+
+    /// Makes it that time for the next record.
+    fn advance(&mut self, time: Time, out: &mut Vec<u8>) {
+        let back = self.last.micros().saturating_sub(time.micros());
+        if back > LEVELLED {
+            self.last = time;
+            // What is due by the clock stays so.
+            self.opened = self.opened.min(time);
+            self.checkpointed = self.checkpointed.min(time);
+            self.line(Body::Clock { back: back.unsigned_abs() }, out);
+        }
+        self.last = self.last.max(time);
     }
 
     fn line(&mut self, body: Body, out: &mut Vec<u8>) -> (u64, Hash) {
