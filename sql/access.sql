@@ -1,10 +1,12 @@
 -- Setting up, duties, capabilities, views.
 
-CREATE FUNCTION init(officers text[], custodians text[], auditors text[]) RETURNS void
+CREATE FUNCTION init(
+    officers text[], custodians text[], auditors text[], provider text DEFAULT 'local', kek text DEFAULT ''
+) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pci, pg_temp
     AS 'MODULE_PATHNAME', 'pci_init';
-COMMENT ON FUNCTION init(text[], text[], text[]) IS
-    'sets up pgpci in this database, once: duty roles and their holders, vault default, its keys';
+COMMENT ON FUNCTION init(text[], text[], text[], text, text) IS
+    'sets up pgpci in this database, once: duty roles and their holders, vault default, its keys, wrapped by a provider''s wrapping key';
 
 CREATE FUNCTION accept_policy() RETURNS boolean
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pci, pg_temp

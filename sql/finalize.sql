@@ -22,7 +22,7 @@ GRANT EXECUTE ON FUNCTION
     pci.accept_policy(), pci.grant_access(regrole, text, text, text[], timestamptz, timestamptz, integer),
     pci.revoke_access(regrole, text, text), pci.set_display(text, integer, integer),
     pci.approve(integer), pci.reject(integer, text),
-    pci.create_vault(text, text, text, integer, integer, boolean), pci.rotate_key(text),
+    pci.rotate_key(text),
     pci.suspend_key(bigint, text), pci.resume_key(bigint, text), pci.compromise_key(bigint, text),
     pci.destroy_key(bigint, text), pci.shred_vault(text, text), pci.rewrap_keys(text, text, text), pci.confirm_rewrap(text),
     pci.key_id(pci.pan), pci.is_outdated(pci.pan), pci.reencrypted(pci.pan),

@@ -1,13 +1,4 @@
--- Vaults, and the life of their keys.
-
-CREATE FUNCTION create_vault(
-    name text, provider text DEFAULT NULL, kek text DEFAULT NULL, display_first integer DEFAULT 6, display_last integer DEFAULT 4,
-    searchable boolean DEFAULT true
-) RETURNS integer
-    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pci, pg_temp
-    AS 'MODULE_PATHNAME', 'pci_create_vault';
-COMMENT ON FUNCTION create_vault(text, text, text, integer, integer, boolean) IS
-    'makes a vault with keys of its own, and returns its number; custodians only';
+-- The life of keys.
 
 CREATE FUNCTION rotate_key(vault text) RETURNS bigint
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pci, pg_temp

@@ -1,4 +1,4 @@
-//! What custodians do: vaults, and the life of their keys (NIST SP 800-57, PCI DSS 3.6 and 3.7).
+//! What custodians do: the life of keys (NIST SP 800-57, PCI DSS 3.6 and 3.7).
 
 use pgpci_core::key::{Context, KeyId, KeyState, Purpose};
 use pgrx::prelude::*;
@@ -14,45 +14,6 @@ use crate::pg::{catalog, region, session, slice};
 
 /// The duty.
 pub const DUTY: &str = "pci_custodian";
-
-/// `pci.create_vault(name, provider, kek, display_first, display_last, searchable)`: its number
-pub fn create_vault(call: &mut Call) -> Result<Value> {
-    require_duty(DUTY)?;
-    if [0, 3, 4, 5].into_iter().any(|i| call.is_null(i)) {
-        return Err(Error::argument("name, display rule and searchable must not be null"));
-    }
-    let ring = Ring::get()?;
-    ring.require_active()?;
-    let name = call.text(0).into_owned();
-    check_name(&name, &ring)?;
-    let provider = call.opt_text(1).map_or_else(|| "local".to_owned(), |p| p.into_owned());
-    let kek = call.opt_text(2).map_or_else(String::new, |k| k.into_owned());
-    let (first, last, searchable) = (call.i32(3), call.i32(4), call.i32(5) & 1 == 1);
-    check_display(first, last)?;
-    let number = ring.vaults().map(|vault| vault.number).max().unwrap_or(NO_VAULT) + 1;
-    run(
-        "INSERT INTO pci.vault (number, name, provider, kek, display_first, display_last, searchable, created_by) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        &[
-            number.into(),
-            name.as_str().into(),
-            provider.as_str().into(),
-            kek.as_str().into(),
-            first.into(),
-            last.into(),
-            searchable.into(),
-            me().into(),
-        ],
-    )?;
-    for purpose in [Purpose::Data, Purpose::Equality, Purpose::Hash] {
-        if searchable || purpose == Purpose::Data {
-            make_key(&ring, number, purpose, 1, &provider, &kek)?;
-        }
-    }
-    catalog::changed("vault");
-    audit::record(Class::Key, &format!("vault \"{name}\" made, provider {provider}"));
-    Ok(number.into())
-}
 
 /// `pci.rotate_key(vault)`: the next version of the vault's data key, for new values; the last one only opens.
 pub fn rotate_key(call: &mut Call) -> Result<Value> {
@@ -127,7 +88,8 @@ pub fn rewrap_keys(call: &mut Call) -> Result<Value> {
     let (provider, kek) = (call.text(1).into_owned(), call.text(2).into_owned());
     if provider == "local" && vault.provider != "local" {
         let mut request = Request::new(Kind::RewrapKeys, format!("rewrap to provider {provider}"));
-        (request.vault, request.provider, request.kek) = (Some(vault.name.clone()), Some(provider), Some(kek));
+        (request.vault, request.provider, request.kek) =
+            (Some(vault.name.clone()), Some(provider), Some(kek));
         return Ok(requests::open(&request)?.into());
     }
     rewrap(&ring, vault, &provider, &kek)?;
@@ -143,7 +105,12 @@ pub fn confirm_rewrap(call: &mut Call) -> Result<Value> {
     let mut moved = None;
     for key in ring.keys_of(&wrapped_with(vault)) {
         let Some(next) = &key.next else { continue };
-        let proof = Key { provider: next.provider.clone(), kek: next.kek.clone(), wrapped: next.wrapped.clone(), ..key.clone() };
+        let proof = Key {
+            provider: next.provider.clone(),
+            kek: next.kek.clone(),
+            wrapped: next.wrapped.clone(),
+            ..key.clone()
+        };
         broker::prove(&ring, &proof)?;
         moved = Some((next.provider.clone(), next.kek.clone()));
     }
@@ -295,17 +262,6 @@ fn rewrap(ring: &Ring, vault: &Vault, provider: &str, kek: &str) -> Result<()> {
 /// The policy key goes with vault default.
 fn wrapped_with(vault: &Vault) -> [i32; 2] {
     [vault.number, if vault.number == DEFAULT_VAULT { NO_VAULT } else { vault.number }]
-}
-
-fn check_name(name: &str, ring: &Ring) -> Result<()> {
-    let fits = (1..=63).contains(&name.len()) && name.parse::<i64>().is_err();
-    if !fits || name.chars().any(char::is_control) {
-        return Err(Error::argument("a vault's name has 1 to 63 bytes and is no number"));
-    }
-    match ring.vaults().any(|vault| vault.name == name) {
-        true => Err(Error::new(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, "there is a vault of this name")),
-        false => Ok(()),
-    }
 }
 
 /// 22023 unless a vault may show so many digits.

@@ -7,14 +7,14 @@ use pgrx::prelude::*;
 use super::{custodian, grant, policy, require_duty, roles, tables};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
-use crate::key::ring::{DEFAULT_VAULT, NO_VAULT, Ring};
 use crate::key::nonce;
+use crate::key::ring::{DEFAULT_VAULT, NO_VAULT, Ring};
 use crate::pg::call::{Call, Value};
 use crate::pg::{catalog, session};
 
 const DUTIES: [&str; 3] = ["pci_officer", "pci_custodian", "pci_auditor"];
 
-/// `pci.init(officers, custodians, auditors)`
+/// `pci.init(officers, custodians, auditors, provider, kek)`
 pub fn init(call: &mut Call) -> Result<Value> {
     if !is_superuser() {
         return Err(Error::denied("permission denied: pci.init needs a superuser"));
@@ -23,6 +23,7 @@ pub fn init(call: &mut Call) -> Result<Value> {
     if ring.installation.is_some() {
         return Err(Error::state("pgpci is already set up in this database"));
     }
+    let (provider, kek) = (call.text(3).into_owned(), call.text(4).into_owned());
     let holders = [call.text_array(0), call.text_array(1), call.text_array(2)];
     check_holders(&holders)?;
     make_duties(&holders)?;
@@ -42,8 +43,13 @@ pub fn init(call: &mut Call) -> Result<Value> {
     )?;
     run(
         "INSERT INTO pci.vault (number, name, provider, kek, display_first, display_last, searchable, created_by) \
-         VALUES ($1, 'default', 'local', '', 6, 4, true, $2)",
-        &[DEFAULT_VAULT.into(), session::role_name(session::user()).into()],
+         VALUES ($1, 'default', $2, $3, 6, 4, true, $4)",
+        &[
+            DEFAULT_VAULT.into(),
+            provider.as_str().into(),
+            kek.as_str().into(),
+            session::role_name(session::user()).into(),
+        ],
     )?;
     catalog::changed("installation");
     let ring = Ring::get()?;
@@ -53,7 +59,7 @@ pub fn init(call: &mut Call) -> Result<Value> {
         (DEFAULT_VAULT, Purpose::Equality),
         (DEFAULT_VAULT, Purpose::Hash),
     ] {
-        custodian::make_key(&ring, vault, purpose, 1, "local", "")?;
+        custodian::make_key(&ring, vault, purpose, 1, &provider, &kek)?;
     }
     catalog::changed("installation");
     audit::record(Class::Policy, "pci.init");

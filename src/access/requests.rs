@@ -74,16 +74,7 @@ pub struct Request {
 impl Request {
     /// An empty one.
     pub fn new(kind: Kind, reason: String) -> Self {
-        Self {
-            kind,
-            reason,
-            vault: None,
-            key: None,
-            grant: None,
-            provider: None,
-            kek: None,
-            display: None,
-        }
+        Self { kind, reason, vault: None, key: None, grant: None, provider: None, kek: None, display: None }
     }
 }
 

@@ -33,7 +33,8 @@ pub fn with_any_data<T>(id: KeyId, mut f: impl FnMut(&mut DataKey) -> T) -> Resu
     // Not among the keys that this session keeps ready: they serve whoever reveals.
     check_protection()?;
     broker::unwrap(&ring, key)?;
-    let (raw, _) = broker::take(key).ok_or_else(|| Error::key("the key was wiped before it could be used"))?;
+    let (raw, _) =
+        broker::take(key).ok_or_else(|| Error::key("the key was wiped before it could be used"))?;
     region::forget_key(id.0);
     if check_value(raw.expose(), key.purpose) != key.check {
         return Err(Error::key(format!("key {} is not the key that the database was made with", id.0)));
@@ -90,7 +91,8 @@ pub fn status(_: &mut Call) -> Result<Value> {
             .filter(|p| !p.name.get().is_empty())
             .map(|p| {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(['\t', '\n'], " ");
-                let (success, failure) = (session::iso_time(p.last_success), session::iso_time(p.last_failure));
+                let (success, failure) =
+                    (session::iso_time(p.last_success), session::iso_time(p.last_failure));
                 let latency = p.latency as f64 / 1000.0;
                 format!(
                     "{}\t{common}\t{}\t{}\t{success}\t{failure}\t{}\t{latency}\t{ttl}",

@@ -115,11 +115,6 @@ impl Ring {
         }
     }
 
-    /// All vaults.
-    pub fn vaults(&self) -> impl Iterator<Item = &Vault> {
-        self.vaults.iter()
-    }
-
     /// All versions of a vault's keys for a purpose.
     pub fn keys(&self, vault: i32, purpose: Purpose) -> impl Iterator<Item = &Key> {
         self.keys.iter().filter(move |key| key.vault == vault && key.purpose == purpose)

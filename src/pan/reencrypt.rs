@@ -7,7 +7,7 @@ use pgpci_core::seal::{self, Pan};
 
 use super::store;
 use crate::access::{conflicts, custodian, require_duty, tables};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::key::{self, ring::Ring};
 use crate::pg::call::{Call, Value, varlena};
 use crate::pg::session;

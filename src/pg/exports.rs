@@ -82,7 +82,6 @@ exports! {
     pci_set_display / pg_finfo_pci_set_display => crate::access::grant::set_display;
     pci_approve / pg_finfo_pci_approve => crate::access::requests::approve;
     pci_reject / pg_finfo_pci_reject => crate::access::requests::reject;
-    pci_create_vault / pg_finfo_pci_create_vault => crate::access::custodian::create_vault;
     pci_rotate_key / pg_finfo_pci_rotate_key => crate::access::custodian::rotate_key;
     pci_suspend_key / pg_finfo_pci_suspend_key => crate::access::custodian::suspend_key;
     pci_resume_key / pg_finfo_pci_resume_key => crate::access::custodian::resume_key;
