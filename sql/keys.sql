@@ -72,9 +72,11 @@ BEGIN
     FOR relation, column_name IN
         SELECT a.attrelid, a.attname
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-        WHERE a.atttypid = 'pci.pan'::regtype AND NOT a.attisdropped AND c.relkind IN ('r', 'm')
+        JOIN pg_type t ON t.oid = a.atttypid
+        WHERE 'pci.pan'::regtype IN (t.oid, t.typbasetype) AND NOT a.attisdropped AND c.relkind IN ('r', 'm')
+          AND c.relispopulated AND NOT pg_is_other_temp_schema(c.relnamespace)
     LOOP
-        EXECUTE format('SELECT count(*) FROM %s WHERE pci.key_id(%I) = $1', relation, column_name) INTO uses USING key;
+        EXECUTE format('SELECT count(*) FROM ONLY %s WHERE pci.key_id(%I) = $1', relation, column_name) INTO uses USING key;
         RETURN NEXT;
     END LOOP;
 END $$;
@@ -94,10 +96,25 @@ BEGIN
     IF batch_size < 1 OR max_rate < 1 THEN
         RAISE invalid_parameter_value USING MESSAGE = 'batch_size and max_rate are positive numbers';
     END IF;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation AND c.relkind IN ('r', 'p')) THEN
+        RAISE wrong_object_type USING MESSAGE = pg_catalog.format('%s is not a table', relation);
+    END IF;
     FOR part IN
-        SELECT p.relid FROM pg_catalog.pg_partition_tree(relation) p WHERE p.isleaf
-        UNION SELECT relation WHERE (SELECT c.relkind FROM pg_catalog.pg_class c WHERE c.oid = relation) = 'r'
+        WITH RECURSIVE tree (relid) AS (
+            SELECT relation::oid
+            UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON tree.relid = i.inhparent)
+        SELECT tree.relid FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.relid WHERE c.relkind = 'r'
     LOOP
+        -- To a foreign key any other form of a number is another number: these would lose it, or refuse.
+        IF EXISTS (
+            SELECT FROM pg_catalog.pg_constraint k
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = ANY (k.confkey)
+            WHERE k.contype = 'f' AND k.confrelid = part AND k.confupdtype NOT IN ('a', 'c') AND a.attname = column_name
+        ) THEN
+            RAISE object_not_in_prerequisite_state USING
+                MESSAGE = pg_catalog.format('a foreign key refers to %s of %s with ON UPDATE RESTRICT, SET NULL or SET DEFAULT', column_name, part),
+                HINT = 'Declare it ON UPDATE CASCADE or NO ACTION.';
+        END IF;
         -- What others change meanwhile moves to blocks that were passed: another round finds it.
         FOR round IN 1..5 LOOP
             blocks := pg_catalog.pg_relation_size(part) / pg_catalog.current_setting('block_size')::bigint;
@@ -108,7 +125,7 @@ BEGIN
             WHILE block < blocks LOOP
                 began := pg_catalog.clock_timestamp();
                 EXECUTE pg_catalog.format(
-                    'UPDATE %1$s SET %2$I = pci.reencrypted(%2$I) WHERE ctid >= %3$L AND ctid < %4$L AND pci.is_outdated(%2$I)',
+                    'UPDATE ONLY %1$s SET %2$I = pci.reencrypted(%2$I) WHERE ctid >= %3$L AND ctid < %4$L AND pci.is_outdated(%2$I)',
                     part, column_name, '(' || block || ',0)', '(' || block + step || ',0)');
                 GET DIAGNOSTICS more = ROW_COUNT;
                 block := least(block + step, blocks);
@@ -119,7 +136,7 @@ BEGIN
                         more::float8 / max_rate - extract(epoch FROM pg_catalog.clock_timestamp() - began)));
                 END IF;
             END LOOP;
-            EXECUTE pg_catalog.format('SELECT count(*) FROM %s WHERE pci.is_outdated(%I)', part, column_name) INTO more;
+            EXECUTE pg_catalog.format('SELECT count(*) FROM ONLY %s WHERE pci.is_outdated(%I)', part, column_name) INTO more;
             EXIT WHEN more = 0;
         END LOOP;
         IF more > 0 THEN

@@ -76,7 +76,7 @@ CREATE TABLE request (
     requested_by text NOT NULL,
     requester regrole NOT NULL,
     requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    expires_at timestamptz NOT NULL DEFAULT clock_timestamp() + interval '7 days',
+    expires_at timestamptz NOT NULL,
     state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'approved', 'rejected')),
     decided_by text,
     decided_at timestamptz,

@@ -185,6 +185,7 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
         conflicts::transaction_ends(aborts);
         search::queries_fail();
         crate::key::nonce::transaction_ends();
+        crate::key::transaction_ends(aborts);
         output::dumping(false);
         SUBTRANSACTIONS.with_borrow_mut(Vec::clear);
         crate::audit::flush_reveals();

@@ -1,5 +1,7 @@
 //! What custodians do: the life of keys (NIST SP 800-57, PCI DSS 3.6 and 3.7).
 
+use std::rc::Rc;
+
 use pgpci_core::key::{Context, KeyId, KeyState, Purpose};
 use pgrx::prelude::*;
 
@@ -8,9 +10,9 @@ use super::{require_duty, tables};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, Key, NO_VAULT, Ring, Vault};
-use crate::key::{broker, nonce};
+use crate::key::{self, broker, nonce};
 use crate::pg::call::{Call, Value};
-use crate::pg::{catalog, region, session, slice};
+use crate::pg::{catalog, session};
 
 /// The duty.
 pub const DUTY: &str = "pci_custodian";
@@ -18,8 +20,7 @@ pub const DUTY: &str = "pci_custodian";
 /// `pci.rotate_key(vault)`: the next version of the vault's data key, for new values; the last one only opens.
 pub fn rotate_key(call: &mut Call) -> Result<Value> {
     require_duty(DUTY)?;
-    let ring = Ring::get()?;
-    ring.require_active()?;
+    let ring = ring_to_change()?;
     let vault = ring.vault_named(&call.text(0))?;
     let old: Vec<&Key> = ring.keys(vault.number, Purpose::Data).collect();
     let version = old.iter().map(|key| key.version).max().unwrap_or(0) + 1;
@@ -135,8 +136,7 @@ pub fn confirm_rewrap(call: &mut Call) -> Result<Value> {
 
 /// Carries out an approved request.
 pub fn approved(request: &Request) -> Result<()> {
-    let ring = Ring::get()?;
-    ring.require_active()?;
+    let ring = ring_to_change()?;
     let vault = || ring.vault_named(request.vault.as_deref().unwrap_or_default());
     match request.kind {
         Kind::DestroyKey => {
@@ -200,19 +200,34 @@ pub fn make_key(
 
 fn change_state(call: &mut Call, next: KeyState) -> Result<Value> {
     require_duty(DUTY)?;
-    let ring = Ring::get()?;
-    ring.require_active()?;
+    if call.text(1).trim().is_empty() {
+        return Err(Error::argument("the state of a key changes for a reason"));
+    }
+    let ring = ring_to_change()?;
     let key = ring.key(KeyId(call.i64(0) as u64))?;
     check_transition(key, next)?;
     write_state(key, next, &call.text(1))?;
     catalog::changed("key");
-    region::forget_key(key.id.0);
-    slice::forget_key(key.id.0);
+    if !next.may_decrypt() {
+        key::forget_at_commit(key.id);
+    }
     audit::record(Class::Key, &format!("key {} is now {}", key.id.0, next.as_str()));
     Ok(call.null())
 }
 
+/// The keys as they are now; nobody else changes any until this transaction ends.
+fn ring_to_change() -> Result<Rc<Ring>> {
+    run("LOCK TABLE pci.key IN SHARE ROW EXCLUSIVE MODE", &[])?;
+    let ring = Ring::reread()?;
+    ring.require_active()?;
+    Ok(ring)
+}
+
 fn check_transition(key: &Key, next: KeyState) -> Result<()> {
+    if key.purpose == Purpose::Policy {
+        return Err(Error::state("the key that authenticates the policy stays active")
+            .hint("Without it no grant counts, and none can be made."));
+    }
     if key.state.may_become(next) {
         return Ok(());
     }
@@ -239,8 +254,7 @@ fn destroy(key: &Key, reason: &str) -> Result<()> {
         "UPDATE pci.key SET wrapped = '', next_provider = NULL, next_kek = NULL, next_wrapped = NULL WHERE id = $1",
         &[(key.id.0 as i64).into()],
     )?;
-    region::forget_key(key.id.0);
-    slice::forget_key(key.id.0);
+    key::forget_at_commit(key.id);
     audit::record(Class::Key, &format!("{} key {} destroyed", key.purpose.as_str(), key.id.0));
     Ok(())
 }

@@ -4,7 +4,7 @@
 use pgpci_core::key::Purpose;
 use pgrx::prelude::*;
 
-use super::{custodian, grant, policy, require_duty, roles, tables};
+use super::{custodian, grant, policy, requests, require_duty, roles, tables};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::nonce;
@@ -91,6 +91,7 @@ pub fn accept_policy(call: &mut Call) -> Result<Value> {
     for row in policy::rows() {
         grant::write(&ring, &row)?;
     }
+    requests::close_restored()?;
     for duty in DUTIES {
         if let Some(role) = session::role(duty) {
             roles::mark(role);

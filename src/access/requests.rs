@@ -9,6 +9,7 @@ use super::policy::Grant;
 use super::{custodian, grant, require_duty, tables};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
+use crate::guc;
 use crate::key::ring::Ring;
 use crate::pg::call::{Call, Value};
 use crate::pg::{catalog, session, table};
@@ -90,8 +91,9 @@ pub fn open(request: &Request) -> Result<i32> {
         Spi::run("LOCK TABLE pci.request IN SHARE ROW EXCLUSIVE MODE")?;
         Spi::get_one_with_args::<i32>(
             "INSERT INTO pci.request (id, kind, duty, reason, vault, key, role, capability, purposes, valid_from, valid_until, \
-             max_per_hour, provider, kek, display_first, display_last, requested_by, requester) \
-             VALUES ((SELECT coalesce(max(id), 0) + 1 FROM pci.request), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
+             max_per_hour, provider, kek, display_first, display_last, requested_by, requester, expires_at) \
+             VALUES ((SELECT coalesce(max(id), 0) + 1 FROM pci.request), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+             clock_timestamp() + make_interval(secs => $18)) \
              RETURNING id",
             &[
                 request.kind.as_str().into(),
@@ -111,6 +113,7 @@ pub fn open(request: &Request) -> Result<i32> {
                 request.display.map(|d| d.1).into(),
                 me().into(),
                 session::user().into(),
+                f64::from(guc::REQUEST_EXPIRY.get()).into(),
             ],
         )
         .map_err(Error::from)
@@ -136,11 +139,24 @@ pub fn approve(call: &mut Call) -> Result<Value> {
         return Err(Error::denied("nobody approves a request of their own")
             .hint(format!("Another member of {} does.", open.request.kind.duty())));
     }
+    let duty = session::role(open.request.kind.duty());
+    if !duty.is_some_and(|duty| session::is_member(open.requester, duty)) {
+        return Err(Error::state(format!(
+            "\"{}\" made request {} and has not the duty any more",
+            open.requested_by, open.id
+        ))
+        .hint("Reject it, and make it anew."));
+    }
     close(&open, "approved", None)?;
     match open.request.kind {
         Kind::Grant => {
             let asked = open.request.grant.as_ref();
-            grant::write(&ring, asked.ok_or_else(|| Error::state("the request names no grant"))?)?;
+            let asked = asked.ok_or_else(|| Error::state("the request names no grant"))?;
+            if !session::role_exists(asked.role) {
+                return Err(Error::state(format!("the role of request {} is gone", open.id)));
+            }
+            ring.vault_named(&asked.vault)?;
+            grant::write(&ring, asked)?;
         }
         Kind::WidenDisplay => grant::write_display(&ring, &open.request)?,
         _ => custodian::approved(&open.request)?,
@@ -159,6 +175,19 @@ pub fn reject(call: &mut Call) -> Result<Value> {
     close(&open, "rejected", Some(&call.text(1)))?;
     audit::record(Class::Policy, &format!("request {} of \"{}\" rejected", open.id, open.requested_by));
     Ok(call.null())
+}
+
+/// A policy that arrived from elsewhere is accepted: what was open there was asked of others.
+pub fn close_restored() -> Result<()> {
+    tables::writing(|| {
+        Spi::run_with_args(
+            "UPDATE pci.request SET state = 'rejected', decided_by = $1, decided_at = clock_timestamp(), \
+             decision_reason = 'restored from elsewhere' WHERE state = 'open'",
+            &[me().into()],
+        )
+    })?;
+    catalog::changed("request");
+    Ok(())
 }
 
 struct Open {

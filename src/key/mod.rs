@@ -4,16 +4,28 @@ pub mod broker;
 pub mod nonce;
 pub mod ring;
 
-use pgpci_core::key::{DataKey, EqualityKey, HashKey, KeyId, PolicyKey, Purpose, check_value};
+use std::cell::{Cell, RefCell};
+
+use pgpci_core::key::{DataKey, EqualityKey, HashKey, KeyId, KeyState, PolicyKey, Purpose, check_value};
 use pgrx::PgSqlErrorCode;
 
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::call::{Call, Value, varlena};
 use crate::pg::region::{self, Protection};
-use crate::pg::session;
 use crate::pg::slice::{self, Ready};
+use crate::pg::{catalog, session};
 use ring::{Key, Ring};
+
+/// Marks the place of a key that opens only in order to seal anew: identifiers of keys leave the top bit free.
+const ONLY_REENCRYPTS: u64 = 1 << 63;
+
+thread_local! {
+    // The state of the policy at which this session last looked over the keys that it keeps ready.
+    static LOOKED_OVER: Cell<u64> = const { Cell::new(0) };
+    // Keys whose end comes with the commit of the running transaction.
+    static DOOMED: RefCell<Vec<KeyId>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Runs `f` on the data key of this identifier.
 pub fn with_data<T>(id: KeyId, mut f: impl FnMut(&mut DataKey) -> T) -> Result<T> {
@@ -25,21 +37,13 @@ pub fn with_data<T>(id: KeyId, mut f: impl FnMut(&mut DataKey) -> T) -> Result<T
 
 /// The same in order to seal anew: a compromised key opens for that, and for nothing else.
 pub fn with_any_data<T>(id: KeyId, mut f: impl FnMut(&mut DataKey) -> T) -> Result<T> {
-    let ring = Ring::get()?;
-    let key = ring.key(id)?;
-    if key.state.may_decrypt() || !key.state.may_reencrypt() {
-        return with_data(id, f);
-    }
-    // Not among the keys that this session keeps ready: they serve whoever reveals.
-    check_protection()?;
-    broker::unwrap(&ring, key)?;
-    let (raw, _) =
-        broker::take(key).ok_or_else(|| Error::key("the key was wiped before it could be used"))?;
-    region::forget_key(id.0);
-    if check_value(raw.expose(), key.purpose) != key.check {
-        return Err(Error::key(format!("key {} is not the key that the database was made with", id.0)));
-    }
-    Ok(f(&mut DataKey::new(id, raw.expose())))
+    let state = Ring::get()?.key(id)?.state;
+    // In a place of its own: the others serve whoever reveals.
+    let place = if state.may_decrypt() { id.0 } else { id.0 | ONLY_REENCRYPTS };
+    with_place(place, move |ready| match ready {
+        Ready::Data(key) => Some(f(key)),
+        _ => None,
+    })
 }
 
 /// Runs `f` on the equality key of this identifier.
@@ -71,7 +75,21 @@ pub fn policy_is_cached(ring: &Ring) -> bool {
     let Ok(key) = ring.current(ring::NO_VAULT, Purpose::Policy) else {
         return false;
     };
-    slice::with(key.id.0, |_| ()).is_some() || matches!(load(key), Ok(true))
+    slice::with(key.id.0, |_| ()).is_some() || matches!(load(key, key.id.0), Ok(true))
+}
+
+/// Once the running transaction commits, the key is wiped from every session's memory.
+pub fn forget_at_commit(id: KeyId) {
+    DOOMED.with_borrow_mut(|doomed| doomed.push(id));
+}
+
+/// The transaction ends.
+pub fn transaction_ends(aborts: bool) {
+    for id in DOOMED.take() {
+        if !aborts {
+            forget(id);
+        }
+    }
 }
 
 /// `pci.key_status_text()`: for the view, a line a provider, its fields apart by tabs. Without any, one line
@@ -108,33 +126,84 @@ pub fn status(_: &mut Call) -> Result<Value> {
     Ok(varlena(text.unwrap_or_else(|| "\tNone\tstopped\t0\t0\t0\t\t\t\t\t".into()).as_bytes()))
 }
 
-fn with<T>(id: KeyId, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
-    match slice::with(id.0, &mut f) {
+fn with<T>(id: KeyId, f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
+    with_place(id.0, f)
+}
+
+fn with_place<T>(place: u64, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
+    if LOOKED_OVER.get() != catalog::generation() {
+        look_over()?;
+    }
+    match slice::with(place, &mut f) {
         Some(Some(found)) => Ok(found),
         Some(None) => Err(wrong_kind()),
-        None => with_loaded(id, f),
+        None => with_loaded(place, f),
     }
+}
+
+/// After a change: what it forbids is wiped here before its next use. A standby learns of it in no other way.
+#[cold]
+fn look_over() -> Result<()> {
+    let generation = catalog::generation();
+    let ring = Ring::get()?;
+    if slice::retain(|place| ring.key(key_at(place)).is_ok_and(|key| check_state(key, place).is_ok())) {
+        LOOKED_OVER.set(generation);
+    }
+    Ok(())
+}
+
+fn key_at(place: u64) -> KeyId {
+    KeyId(place & !ONLY_REENCRYPTS)
+}
+
+/// 55000 unless the key's state allows what its place is for.
+fn check_state(key: &Key, place: u64) -> Result<()> {
+    let may: fn(KeyState) -> bool = match place & ONLY_REENCRYPTS {
+        0 => KeyState::may_decrypt,
+        _ => KeyState::may_reencrypt,
+    };
+    if may(key.state) {
+        return Ok(());
+    }
+    let what = match key.purpose {
+        Purpose::Data => "the key of this card number",
+        Purpose::Equality => "the vault's key for comparisons",
+        Purpose::Hash => "the vault's key for hashes",
+        Purpose::Policy => "the key of the policy",
+    };
+    Err(Error::state(format!("{what} is {}", key.state.as_str()))
+        .hint(format!("See key {} in pci.keys.", key.id.0)))
+}
+
+fn forget(id: KeyId) {
+    region::forget_key(id.0);
+    slice::forget_key(id.0);
+    slice::forget_key(id.0 | ONLY_REENCRYPTS);
 }
 
 /// The same for a key that this session has not used yet, or not for long.
 #[cold]
-fn with_loaded<T>(id: KeyId, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
+fn with_loaded<T>(place: u64, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
     check_protection()?;
-    let ring = Ring::get()?;
+    let id = key_at(place);
+    // As of now, not as of when this statement began: the key may have been destroyed meanwhile.
+    let ring = Ring::reread()?;
     let key = ring.key(id)?;
-    if !key.state.may_decrypt() {
-        return Err(Error::state(format!("the key of this card number is {}", key.state.as_str()))
-            .hint(format!("See key {} in pci.keys.", id.0)));
-    }
-    if !load(key)? {
+    check_state(key, place)?;
+    if !load(key, place)? {
         broker::unwrap(&ring, key)?;
-        if !load(key)? {
+        if !load(key, place)? {
             return Err(
                 Error::key("the key was wiped before it could be used").hint("Raise pgpci.key_cache_ttl.")
             );
         }
     }
-    slice::with(id.0, &mut f)
+    // And whoever destroyed it since then may have wiped every memory before the key came into this one.
+    if let Err(error) = check_state(Ring::reread()?.key(id)?, place) {
+        forget(id);
+        return Err(error);
+    }
+    slice::with(place, &mut f)
         .ok_or_else(|| Error::key("no secret memory is left for this session"))?
         .ok_or_else(wrong_kind)
 }
@@ -159,7 +228,7 @@ fn check_protection() -> Result<()> {
 }
 
 /// Makes the key ready from its slot; false if no slot holds it.
-fn load(key: &Key) -> Result<bool> {
+fn load(key: &Key, place: u64) -> Result<bool> {
     let Some((raw, expires)) = broker::take(key) else {
         return Ok(false);
     };
@@ -175,5 +244,5 @@ fn load(key: &Key) -> Result<bool> {
         Purpose::Hash => Ready::Hash(HashKey::new(raw.expose())),
         Purpose::Policy => Ready::Policy(PolicyKey::new(raw.expose())),
     };
-    Ok(slice::keep(key.id.0, expires, ready))
+    Ok(slice::keep(place, expires, ready))
 }

@@ -95,6 +95,14 @@ impl Ring {
         Ok(ring)
     }
 
+    /// The same, read anew.
+    pub fn reread() -> Result<Rc<Ring>> {
+        if session::can_read_catalog() {
+            RING.set(None);
+        }
+        Self::get()
+    }
+
     /// Whether nothing is in force yet: before `pci.init`, or after a restore into another cluster. A copy within
     /// the cluster is neither.
     pub fn is_unaccepted(&self) -> bool {

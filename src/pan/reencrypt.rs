@@ -2,7 +2,7 @@
 
 use pgrx::prelude::*;
 
-use pgpci_core::key::{KeyId, Purpose};
+use pgpci_core::key::Purpose;
 use pgpci_core::seal::{self, Pan};
 
 use super::store;
@@ -68,7 +68,11 @@ fn newer(pan: Pan<'_>) -> Result<Option<i32>> {
         return Ok(None);
     }
     let ring = Ring::get()?;
-    let Ok(key) = ring.key(KeyId(pan.key_id().0)) else { return Ok(None) };
+    let Ok(key) = ring.key(pan.key_id()) else { return Ok(None) };
+    // What a destroyed key sealed stays as it is.
+    if !key.state.may_reencrypt() {
+        return Ok(None);
+    }
     let current = ring.current(key.vault, Purpose::Data)?.id;
     Ok((current != key.id).then_some(key.vault))
 }
