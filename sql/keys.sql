@@ -52,7 +52,7 @@ COMMENT ON FUNCTION key_id(pan) IS 'the data key of a stored value, see pci.keys
 
 CREATE FUNCTION is_outdated(card pan) RETURNS boolean
     LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pan_is_outdated';
-COMMENT ON FUNCTION is_outdated(pan) IS 'whether a stored value has another key than its vault''s newest';
+COMMENT ON FUNCTION is_outdated(pan) IS 'whether a stored value has another key than its vault''s newest, and can be re-encrypted';
 
 CREATE FUNCTION reencrypted(card pan) RETURNS pan
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pan_reencrypted';

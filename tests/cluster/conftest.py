@@ -193,8 +193,8 @@ class Cluster:
     def grant(self, role, capability, asks=None, approves=None, dbname="postgres", **limits):
         """Officer ann grants, with SQL expressions as limits; what is a request officer bob approves."""
         named = "".join(f", {name} => {value}" for name, value in limits.items())
-        sql = psycopg.sql.SQL("SELECT pci.grant_access({}::regrole, 'default', {}" + named + ")").format(
-            psycopg.sql.Literal(psycopg.sql.Identifier(role).as_string()), capability)
+        quoted = psycopg.sql.Identifier(role).as_string()
+        sql = f"SELECT pci.grant_access($${quoted}$$::regrole, 'default', '{capability}'{named})"
         with contextlib.ExitStack() as stack:
             asks = asks or stack.enter_context(self.connect("ann", dbname))
             request = asks.execute(sql).fetchone()[0]
