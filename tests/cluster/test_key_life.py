@@ -21,7 +21,7 @@ CHANGES = {"active": "resume", "suspended": "suspend", "compromised": "compromis
 @pytest.fixture(scope="module")
 def life(module_cluster):
     one = module_cluster()
-    one.execute("""CREATE TABLE kept (id int PRIMARY KEY, card pci.pan UNIQUE);
+    one.execute("""CREATE TABLE public.kept (id int PRIMARY KEY, card pci.pan UNIQUE);
                    GRANT ALL ON kept TO "full", look, clerk""")
     return one
 
@@ -267,9 +267,9 @@ def test_the_session_that_reencrypts_reveals_nothing_of_a_compromised_key(life):
 def test_destroying_takes_two_and_tells_how_many_values_are_lost(life):
     store(life, VISA_2, MASTERCARD_2, VISA_3)
     key = rotate(life)
-    life.execute("CREATE TABLE part_of (card pci.pan) PARTITION BY HASH (card);"
+    life.execute("CREATE TABLE public.part_of (card pci.pan) PARTITION BY HASH (card);"
                  "CREATE TABLE part_0 PARTITION OF part_of FOR VALUES WITH (MODULUS 1, REMAINDER 0);"
-                 "CREATE DOMAIN card AS pci.pan; CREATE TABLE dom (card card);"
+                 "CREATE DOMAIN card AS pci.pan; CREATE TABLE public.dom (card card);"
                  "CREATE MATERIALIZED VIEW later AS SELECT card FROM kept WITH NO DATA;"
                  'GRANT ALL ON part_of, dom TO "full"')
     with life.connect("full") as conn:
