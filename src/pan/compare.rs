@@ -7,6 +7,7 @@ use pgpci_core::seal::{Pan, cmp_stored};
 use crate::access::{conflicts, search};
 use crate::error::Result;
 use crate::pg::call::{Call, Value};
+use crate::pg::page;
 
 /// `=`; an exclusion constraint calls it with what is there and what is being written.
 pub fn eq(call: &mut Call) -> Result<Value> {
@@ -47,8 +48,10 @@ pub fn cmp(call: &mut Call) -> Result<Value> {
     search::require_in(call)?;
     let written = call.bytes(1);
     let order = cmp_stored(call.bytes(0), written)?;
-    // An index compares what it has with what is being written.
-    conflicts::written(written)?;
+    // An index compares what it has with what is being written. Where a page is split it compares two of its own.
+    if !page::is_on_page(written) {
+        conflicts::written(written)?;
+    }
     if order == Ordering::Equal {
         conflicts::found_equal()?;
     }

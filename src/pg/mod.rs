@@ -18,6 +18,7 @@ pub mod helper;
 pub mod label;
 pub mod mailbox;
 pub mod nodes;
+pub mod page;
 pub mod partition;
 pub mod plan;
 pub mod query;

@@ -62,7 +62,7 @@ def history(cluster, key):
     return cluster.execute("SELECT state, changed_by, reason FROM pci.key_history WHERE key = %s ORDER BY changed_at", (key,))
 
 
-def refused(cluster, sql, user, sqlstate, match=""):
+def refused(cluster, sql, user, sqlstate, match=None):
     with pytest.raises(psycopg.Error, match=match) as caught:
         cluster.execute(sql, user=user)
     assert caught.value.sqlstate == sqlstate, caught.value
@@ -227,7 +227,7 @@ def test_a_suspended_key_opens_and_seals_nothing(life):
 def goes_on_without_a_key(cluster, user="look"):
     """Masks, joins and equality of values that no key opens."""
     assert cluster.execute("SELECT card, pci.last4(card) FROM kept WHERE id = 1") == [("401288******1881", "1881")]
-    assert cluster.value("SELECT count(*) FROM kept a JOIN kept b USING (card)", user=user) == 1
+    assert cluster.value("SELECT count(*) FROM kept a JOIN kept b USING (card) WHERE a.id = 1", user=user) == 1
     cluster.execute("REINDEX TABLE kept")
     cluster.execute("ANALYZE kept")
 
@@ -432,7 +432,7 @@ def test_a_standby_learns_of_a_destroyed_key(fresh_cluster):
 # Other wrapping keys: what a local key file shows of it. (tests/kms has the rest.)
 
 @pytest.mark.parametrize("provider,kek,sqlstate", [
-    ("nowhere", "key", "58000"), ("aws", "", None), ("pkcs11", "none", None),
+    ("nowhere", "key", "55000"), ("aws", "", None), ("pkcs11", "none", None),
 ])
 def test_a_rewrap_that_fails_changes_nothing(life, provider, kek, sqlstate):
     before = life.execute("SELECT * FROM pci.key ORDER BY id")
