@@ -37,7 +37,9 @@ GRANT ALL ON ALL TABLES IN SCHEMA public TO loader, reader, revealer;
 GRANTS = """
 SELECT pci.grant_access('loader', 'default', 'store');
 SELECT pci.grant_access('reader', 'default', 'search');
-SELECT pci.grant_access('revealer', 'default', 'reveal');
+SELECT pci.grant_access('revealer', 'default', 'reveal') AS request \\gset
+\\c - bob
+SELECT pci.approve(:request);
 """
 TO_PGCRYPTO = f"""
 INSERT INTO {{table}} SELECT id, encrypt_iv(card::bytea, {KEY}, iv, 'aes-cbc'), iv, hmac(card::bytea, {KEY}, 'sha256'),

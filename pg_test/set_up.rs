@@ -1,6 +1,11 @@
 //! A policy in force, for the tests that need one.
 
+use pgpci_core::access::Capability;
 use pgrx::prelude::*;
+
+use crate::access::{grant::write, policy::Grant};
+use crate::key::ring::Ring;
+use crate::pg::session;
 
 /// Runs `pci.init`; the session's user is an officer.
 pub fn set_up() {
@@ -8,9 +13,14 @@ pub fn set_up() {
     run("SELECT pci.init(ARRAY[session_user, 'bob'], '{cy,di}', '{eve,fay}')");
 }
 
-/// Grants the session's user a capability.
+/// Grants the session's user a capability. One session cannot ask and approve: it is written as approved.
 pub fn grant(capability: &str) {
-    run(&format!("SELECT pci.grant_access(session_user::regrole, 'default', '{capability}')"));
+    let capability = Capability::parse(capability).expect("a capability");
+    let written =
+        Ring::get().and_then(|ring| write(&ring, &Grant::new(session::user(), "default", capability)));
+    if let Err(error) = written {
+        panic!("grant: {error:?}");
+    }
 }
 
 /// Runs statements that must succeed.

@@ -6,13 +6,15 @@ cd "$(dirname "$0")/.."
 pg_config=${PG_CONFIG:-pg_config} profile=${PROFILE:-release} target=${CARGO_TARGET_DIR:-target}
 major=$("$pg_config" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
 cargo pgrx init "--pg$major" "$pg_config" >/dev/null 2>&1 || true
+package=$target/package-$major
+# What an earlier run packaged for another PostgreSQL must not be installed there again.
+rm -rf "$package"
 # Linking the cloud's SDK as one piece takes minutes, and what the helper does is waiting.
 cargo build --profile quick -p pgpci-cli
 # shellcheck disable=SC2086 # several words on purpose
-cargo pgrx package --profile "$profile" --pg-config "$pg_config" --out-dir "$target/package-$major" \
+cargo pgrx package --profile "$profile" --pg-config "$pg_config" --out-dir "$package" \
     ${FEATURES:---no-default-features --features "pg$major"}
 # install(1) replaces files: a server that runs keeps the library it has.
-package=$target/package-$major
 find "$package" -type f | while read -r file; do
     install -D -m 644 "$file" "/${file#"$package"/}"
 done

@@ -1,10 +1,12 @@
 -- Setting up, duties, capabilities, views.
 
-CREATE FUNCTION init(officers text[], custodians text[], auditors text[]) RETURNS void
+CREATE FUNCTION init(
+    officers text[], custodians text[], auditors text[], provider text DEFAULT 'local', kek text DEFAULT ''
+) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pci, pg_temp
     AS 'MODULE_PATHNAME', 'pci_init';
-COMMENT ON FUNCTION init(text[], text[], text[]) IS
-    'sets up pgpci in this database, once: duty roles and their holders, vault default, its keys';
+COMMENT ON FUNCTION init(text[], text[], text[], text, text) IS
+    'sets up pgpci in this database, once: duty roles and their holders, vault default, its keys, wrapped by a provider''s wrapping key';
 
 CREATE FUNCTION accept_policy() RETURNS boolean
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pci, pg_temp
@@ -20,21 +22,33 @@ COMMENT ON FUNCTION is_active() IS 'whether the policy is in force here';
 CREATE FUNCTION grant_access(
     role regrole, vault text, capability text, purposes text[] DEFAULT NULL,
     valid_from timestamptz DEFAULT NULL, valid_until timestamptz DEFAULT NULL, max_per_hour integer DEFAULT NULL
-) RETURNS void
+) RETURNS integer
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pci, pg_temp
     AS 'MODULE_PATHNAME', 'pci_grant_access';
 COMMENT ON FUNCTION grant_access(regrole, text, text, text[], timestamptz, timestamptz, integer) IS
-    'lets a role store, search, reveal or export card numbers of a vault; officers only';
+    'lets a role store, search, reveal or export card numbers of a vault; officers only; reveal and export become a request, whose number is returned';
+
+CREATE FUNCTION set_display(vault text, display_first integer, display_last integer) RETURNS integer
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pci, pg_temp
+    AS 'MODULE_PATHNAME', 'pci_set_display';
+COMMENT ON FUNCTION set_display(text, integer, integer) IS
+    'how many digits values stored from now on show; officers only; showing more becomes a request, whose number is returned';
+
+CREATE FUNCTION approve(id integer) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pci, pg_temp
+    AS 'MODULE_PATHNAME', 'pci_approve';
+COMMENT ON FUNCTION approve(integer) IS
+    'does what a request asks for; by another holder of the duty than who made it';
+
+CREATE FUNCTION reject(id integer, reason text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pci, pg_temp
+    AS 'MODULE_PATHNAME', 'pci_reject';
+COMMENT ON FUNCTION reject(integer, text) IS 'ends a request undone; by a holder of the duty, or by who made it';
 
 CREATE FUNCTION revoke_access(role regrole, vault text, capability text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pci, pg_temp
     AS 'MODULE_PATHNAME', 'pci_revoke_access';
 COMMENT ON FUNCTION revoke_access(regrole, text, text) IS 'takes a capability back, at once; officers only';
-
-CREATE FUNCTION key_status_text() RETURNS text
-    LANGUAGE c VOLATILE STRICT PARALLEL SAFE
-    AS 'MODULE_PATHNAME', 'pci_key_status';
-COMMENT ON FUNCTION key_status_text() IS 'what the view pci.key_status shows';
 
 CREATE VIEW access AS
     SELECT role, vault, capability, purposes, valid_from, valid_until, max_per_hour, granted_by, granted_at,
@@ -44,16 +58,13 @@ CREATE VIEW access AS
 COMMENT ON VIEW access IS 'Who may do what with a vault.';
 
 CREATE VIEW vaults AS
-    SELECT number, name, provider, kek, display_first, display_last, searchable, created_by, created_at FROM pci.vault;
+    SELECT number, name, provider, kek, display_first, display_last, searchable, cryptoperiod, created_by, created_at
+    FROM pci.vault;
 COMMENT ON VIEW vaults IS 'The vaults.';
 
-CREATE VIEW keys AS
-    SELECT k.id, v.name AS vault, k.purpose, k.version, k.state, k.provider, k.kek,
-           encode(k.check_value, 'hex') AS check_value, k.created_by, k.created_at
-    FROM pci.key k LEFT JOIN pci.vault v ON v.number = k.vault;
-COMMENT ON VIEW keys IS 'The keys, without the keys.';
-
-CREATE VIEW key_status AS
-    SELECT s[1] AS memory, s[2] AS helper, s[3]::integer AS cached_keys, s[4]::bigint AS provider_calls
-    FROM pg_catalog.string_to_array(pci.key_status_text(), ',') AS s;
-COMMENT ON VIEW key_status IS 'How keys are held in memory, and the helper that fetches them.';
+CREATE VIEW requests AS
+    SELECT id, CASE WHEN state = 'open' AND expires_at <= now() THEN 'expired' ELSE state END AS state,
+           kind, duty, reason, vault, key, role, capability, purposes, valid_from, valid_until, max_per_hour, provider, kek,
+           display_first, display_last, requested_by, requested_at, expires_at, decided_by, decided_at, decision_reason
+    FROM pci.request;
+COMMENT ON VIEW requests IS 'What waited or waits for a second person, and what became of it.';

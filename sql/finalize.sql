@@ -3,7 +3,7 @@
 REVOKE ALL ON ALL TABLES IN SCHEMA pci FROM PUBLIC;
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA pci FROM PUBLIC;
 GRANT USAGE ON SCHEMA pci TO PUBLIC;
-GRANT SELECT ON pci.access, pci.vaults, pci.keys, pci.key_status TO PUBLIC;
+GRANT SELECT ON pci.access, pci.vaults, pci.keys, pci.key_history, pci.key_status, pci.requests, pci.reencryption_progress TO PUBLIC;
 GRANT EXECUTE ON FUNCTION
     pci.pan_in(cstring, oid, integer), pci.pan_out(pci.pan), pci.pan_recv(internal, oid, integer), pci.pan_send(pci.pan),
     pci.pan_typmod_in(cstring[]), pci.pan_typmod_out(integer),
@@ -20,5 +20,12 @@ GRANT EXECUTE ON FUNCTION
     pci.text_le_pan(text, pci.pan), pci.text_gt_pan(text, pci.pan), pci.text_ge_pan(text, pci.pan),
     pci.is_active(), pci.key_status_text(),
     pci.accept_policy(), pci.grant_access(regrole, text, text, text[], timestamptz, timestamptz, integer),
-    pci.revoke_access(regrole, text, text)
+    pci.revoke_access(regrole, text, text), pci.set_display(text, integer, integer),
+    pci.approve(integer), pci.reject(integer, text),
+    pci.rotate_key(text),
+    pci.suspend_key(bigint, text), pci.resume_key(bigint, text), pci.compromise_key(bigint, text),
+    pci.destroy_key(bigint, text), pci.shred_vault(text, text), pci.rewrap_keys(text, text, text), pci.confirm_rewrap(text),
+    pci.key_id(pci.pan), pci.is_outdated(pci.pan), pci.reencrypted(pci.pan),
+    pci.note_reencryption(regclass, name, bigint, bigint, bigint, boolean)
 TO PUBLIC;
+GRANT EXECUTE ON PROCEDURE pci.reencrypt(regclass, name, integer, integer) TO PUBLIC;

@@ -22,7 +22,8 @@ CREATE TABLE vault (
     display_last integer NOT NULL CHECK (display_last BETWEEN 0 AND 4),
     searchable boolean NOT NULL,
     created_by text NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    cryptoperiod interval NOT NULL DEFAULT '1 year' CHECK (cryptoperiod > interval '0')
 );
 COMMENT ON TABLE vault IS 'Vaults: each has its own keys and its own rule of what may be shown.';
 
@@ -38,9 +39,64 @@ CREATE TABLE key (
     check_value bytea NOT NULL,
     created_by text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- The same key as another provider wraps it, until a custodian confirms the change.
+    next_provider text,
+    next_kek text,
+    next_wrapped bytea,
     UNIQUE (vault, purpose, version)
 );
 COMMENT ON TABLE key IS 'Keys, wrapped: without the wrapping key outside of the database they are useless.';
+
+CREATE TABLE key_event (
+    key bigint NOT NULL,
+    state text NOT NULL,
+    changed_by text NOT NULL,
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    reason text
+);
+COMMENT ON TABLE key_event IS 'The states that each key went through (NIST SP 800-57), when and by whom.';
+
+CREATE TABLE request (
+    id integer NOT NULL PRIMARY KEY,
+    kind text NOT NULL CHECK (kind IN ('grant', 'destroy key', 'shred vault', 'rewrap keys', 'widen display')),
+    duty text NOT NULL CHECK (duty IN ('pci_officer', 'pci_custodian')),
+    reason text NOT NULL,
+    vault text,
+    key bigint,
+    role regrole,
+    capability text,
+    purposes text[],
+    valid_from timestamptz,
+    valid_until timestamptz,
+    max_per_hour integer,
+    provider text,
+    kek text,
+    display_first integer,
+    display_last integer,
+    requested_by text NOT NULL,
+    requester regrole NOT NULL,
+    requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at timestamptz NOT NULL,
+    state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'approved', 'rejected')),
+    decided_by text,
+    decided_at timestamptz,
+    decision_reason text
+);
+COMMENT ON TABLE request IS 'What a second holder of a duty must approve before it is done.';
+
+CREATE TABLE reencryption (
+    relation regclass NOT NULL,
+    column_name name NOT NULL,
+    started_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    finished_at timestamptz,
+    blocks_total bigint NOT NULL,
+    blocks_done bigint NOT NULL,
+    values_done bigint NOT NULL,
+    started_by text NOT NULL,
+    PRIMARY KEY (relation, column_name)
+);
+COMMENT ON TABLE reencryption IS 'How far each re-encryption of a column has come.';
 
 CREATE TABLE access_grant (
     role regrole NOT NULL,
@@ -60,4 +116,6 @@ COMMENT ON TABLE access_grant IS 'Who may do what with a vault; each row carries
 SELECT pg_catalog.pg_extension_config_dump('installation', '');
 SELECT pg_catalog.pg_extension_config_dump('vault', '');
 SELECT pg_catalog.pg_extension_config_dump('key', '');
+SELECT pg_catalog.pg_extension_config_dump('key_event', '');
+SELECT pg_catalog.pg_extension_config_dump('request', '');
 SELECT pg_catalog.pg_extension_config_dump('access_grant', '');

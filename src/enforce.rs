@@ -215,6 +215,7 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
         conflicts::transaction_ends(aborts);
         search::keep_running(0);
         crate::key::nonce::transaction_ends();
+        crate::key::transaction_ends(aborts);
         output::dumping(false);
         SUBTRANSACTIONS.with_borrow_mut(Vec::clear);
         crate::audit::flush_reveals();

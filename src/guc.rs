@@ -43,6 +43,8 @@ pub static ALLOW_UNLOCKED_KEYS: GucSetting<bool> = GucSetting::<bool>::new(false
 pub static PAN_OUTPUT: GucSetting<PanOutput> = GucSetting::<PanOutput>::new(PanOutput::Mask);
 /// `pgpci.max_conflicts_per_hour`
 pub static MAX_CONFLICTS_PER_HOUR: GucSetting<i32> = GucSetting::<i32>::new(1000);
+/// `pgpci.request_expiry`, seconds
+pub static REQUEST_EXPIRY: GucSetting<i32> = GucSetting::<i32>::new(604_800);
 
 /// Defines all settings; called once, while the library is preloaded.
 pub fn define() {
@@ -141,6 +143,16 @@ pub fn define() {
         i32::MAX,
         GucContext::Sighup,
         control,
+    );
+    GucRegistry::define_int_guc(
+        c"pgpci.request_expiry",
+        c"How long a request waits for a second person before it expires.",
+        c"",
+        &REQUEST_EXPIRY,
+        1,
+        31_536_000,
+        GucContext::Sighup,
+        control | GucFlags::UNIT_S,
     );
     crate::pg::session::refuse_other_settings();
 }

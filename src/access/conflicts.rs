@@ -96,6 +96,11 @@ pub fn found_equal() -> Result<()> {
     Ok(())
 }
 
+/// A value is about to be written that equals the one it replaces.
+pub fn excuse() {
+    change(|writes| writes.iter_mut().for_each(|write| write.equal = 0));
+}
+
 /// What had begun in a subtransaction is cut off; what runs around it goes on.
 pub fn subtransaction_aborts() {
     let level = session::nesting();

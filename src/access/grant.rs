@@ -4,6 +4,7 @@ use pgpci_core::access::Capability;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
+use super::requests::{self, Kind, Request};
 use super::{policy::Grant, require_duty, tables};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
@@ -42,6 +43,12 @@ pub fn grant(call: &mut Call) -> Result<Value> {
     {
         return Err(Error::argument("valid_from must be before valid_until"));
     }
+    // What lets digits or hashes out is not one person's decision.
+    if matches!(capability, Capability::Reveal | Capability::Export) {
+        let mut request = Request::new(Kind::Grant, format!("grant {}", capability.as_str()));
+        (request.vault, request.grant) = (Some(vault), Some(grant));
+        return Ok(requests::open(&request)?.into());
+    }
     write(&ring, &grant)?;
     audit::record(
         Class::Policy,
@@ -69,6 +76,38 @@ pub fn revoke(call: &mut Call) -> Result<Value> {
         &format!("revoke {} on vault \"{vault}\" from \"{}\"", capability.as_str(), session::role_name(role)),
     );
     Ok(call.null())
+}
+
+/// `pci.set_display(vault, first, last)`: NULL, or the number of a request where it shows more than before
+pub fn set_display(call: &mut Call) -> Result<Value> {
+    require_duty("pci_officer")?;
+    let ring = Ring::get()?;
+    ring.require_active()?;
+    let vault = ring.vault_named(&call.text(0))?;
+    let (first, last) = (call.i32(1), call.i32(2));
+    super::custodian::check_display(first, last)?;
+    let mut request = Request::new(Kind::WidenDisplay, format!("show {first} and {last} digits"));
+    (request.vault, request.display) = (Some(vault.name.clone()), Some((first, last)));
+    if first > i32::from(vault.display.0) || last > i32::from(vault.display.1) {
+        return Ok(requests::open(&request)?.into());
+    }
+    write_display(&ring, &request)?;
+    Ok(call.null())
+}
+
+/// Writes a display rule: it holds for values that are stored from now on.
+pub fn write_display(ring: &Ring, request: &Request) -> Result<()> {
+    let vault = ring.vault_named(request.vault.as_deref().unwrap_or_default())?;
+    let (first, last) = request.display.ok_or_else(|| Error::state("the request names no display rule"))?;
+    tables::writing(|| {
+        Spi::run_with_args(
+            "UPDATE pci.vault SET display_first = $2, display_last = $3 WHERE number = $1",
+            &[vault.number.into(), first.into(), last.into()],
+        )
+    })?;
+    catalog::changed("vault");
+    audit::record(Class::Policy, &format!("vault \"{}\" shows {first} and {last} digits", vault.name));
+    Ok(())
 }
 
 /// Writes a grant, in place of one for the same role, vault and capability.

@@ -1,20 +1,20 @@
 //! `pci.init`: duty roles, the installation's identifier, vault `default` and its keys; once per database.
 //! `pci.accept_policy`: puts a policy that arrived by restore in force.
 
-use pgpci_core::key::{Context, KeyId, Purpose};
+use pgpci_core::key::Purpose;
 use pgrx::prelude::*;
 
-use super::{grant, policy, require_duty, roles, tables};
+use super::{custodian, grant, policy, requests, require_duty, roles, tables};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
+use crate::key::nonce;
 use crate::key::ring::{DEFAULT_VAULT, NO_VAULT, Ring};
-use crate::key::{broker, nonce};
 use crate::pg::call::{Call, Value};
 use crate::pg::{catalog, session};
 
 const DUTIES: [&str; 3] = ["pci_officer", "pci_custodian", "pci_auditor"];
 
-/// `pci.init(officers, custodians, auditors)`
+/// `pci.init(officers, custodians, auditors, provider, kek)`
 pub fn init(call: &mut Call) -> Result<Value> {
     if !is_superuser() {
         return Err(Error::denied("permission denied: pci.init needs a superuser"));
@@ -23,6 +23,7 @@ pub fn init(call: &mut Call) -> Result<Value> {
     if ring.installation.is_some() {
         return Err(Error::state("pgpci is already set up in this database"));
     }
+    let (provider, kek) = (call.text(3).into_owned(), call.text(4).into_owned());
     let holders = [call.text_array(0), call.text_array(1), call.text_array(2)];
     check_holders(&holders)?;
     make_duties(&holders)?;
@@ -42,16 +43,23 @@ pub fn init(call: &mut Call) -> Result<Value> {
     )?;
     run(
         "INSERT INTO pci.vault (number, name, provider, kek, display_first, display_last, searchable, created_by) \
-         VALUES ($1, 'default', 'local', '', 6, 4, true, $2)",
-        &[DEFAULT_VAULT.into(), session::role_name(session::user()).into()],
+         VALUES ($1, 'default', $2, $3, 6, 4, true, $4)",
+        &[
+            DEFAULT_VAULT.into(),
+            provider.as_str().into(),
+            kek.as_str().into(),
+            session::role_name(session::user()).into(),
+        ],
     )?;
+    catalog::changed("installation");
+    let ring = Ring::get()?;
     for (vault, purpose) in [
         (NO_VAULT, Purpose::Policy),
         (DEFAULT_VAULT, Purpose::Data),
         (DEFAULT_VAULT, Purpose::Equality),
         (DEFAULT_VAULT, Purpose::Hash),
     ] {
-        make_key(installation, vault, purpose)?;
+        custodian::make_key(&ring, vault, purpose, 1, &provider, &kek)?;
     }
     catalog::changed("installation");
     audit::record(Class::Policy, "pci.init");
@@ -83,6 +91,7 @@ pub fn accept_policy(call: &mut Call) -> Result<Value> {
     for row in policy::rows() {
         grant::write(&ring, &row)?;
     }
+    requests::close_restored()?;
     for duty in DUTIES {
         if let Some(role) = session::role(duty) {
             roles::mark(role);
@@ -101,29 +110,6 @@ pub fn accept_policy(call: &mut Call) -> Result<Value> {
 /// `pci.is_active()`: whether the policy is in force here.
 pub fn is_active(_: &mut Call) -> Result<Value> {
     Ok(Ring::get()?.active.into())
-}
-
-/// Makes the first version of a key and writes it, wrapped.
-fn make_key(installation: [u8; 16], vault: i32, purpose: Purpose) -> Result<()> {
-    let mut id = [0; 8];
-    nonce::fill(&mut id)?;
-    // Positive, so that it reads the same as SQL's bigint.
-    let id = u64::from_be_bytes(id) >> 1 | 1;
-    let context = Context { installation, vault, key_id: KeyId(id), purpose };
-    let (wrapped, check) = broker::generate(&context, "local", "")?;
-    audit::record(Class::Key, &format!("{} key {id} made", purpose.as_str()));
-    run(
-        "INSERT INTO pci.key (id, vault, purpose, version, state, provider, kek, wrapped, check_value, created_by) \
-         VALUES ($1, $2, $3, 1, 'active', 'local', '', $4, $5, $6)",
-        &[
-            (id as i64).into(),
-            vault.into(),
-            purpose.as_str().into(),
-            wrapped.into(),
-            check.to_vec().into(),
-            session::role_name(session::user()).into(),
-        ],
-    )
 }
 
 fn check_holders(holders: &[Vec<String>; 3]) -> Result<()> {

@@ -2,10 +2,12 @@
 
 pub mod conflicts;
 pub mod copying;
+pub mod custodian;
 pub mod ddl;
 pub mod grant;
 pub mod init;
 pub mod policy;
+pub mod requests;
 pub mod roles;
 pub mod search;
 pub mod storing;

@@ -47,6 +47,15 @@ pub fn unwrap(ring: &Ring, key: &Key) -> Result<()> {
     question.ask().map(|_| ())
 }
 
+/// Has the key unwrapped, and checks that it is the key that it should be.
+pub fn prove(ring: &Ring, key: &Key) -> Result<()> {
+    unwrap(ring, key)?;
+    match take(key) {
+        Some((raw, _)) if check_value(raw.expose(), key.purpose) == key.check => Ok(()),
+        _ => Err(Error::key(format!("what {} wrapped is not key {}", key.provider, key.id.0))),
+    }
+}
+
 /// Has the key wrapped by another wrapping key; returns that form. The key itself does not leave the helper.
 pub fn rewrap(ring: &Ring, key: &Key, to_provider: &str, to_kek: &str) -> Result<Vec<u8>> {
     let context = ring.context(key.vault, key.id, key.purpose)?;

@@ -4,9 +4,10 @@ pub mod broker;
 pub mod nonce;
 pub mod ring;
 
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 
-use pgpci_core::key::{DataKey, EqualityKey, HashKey, KeyId, PolicyKey, Purpose, check_value};
+use pgpci_core::key::{DataKey, EqualityKey, HashKey, KeyId, KeyState, PolicyKey, Purpose, check_value};
 use pgrx::PgSqlErrorCode;
 
 use crate::error::{Error, Result};
@@ -14,11 +15,33 @@ use crate::guc;
 use crate::pg::call::{Call, Value, varlena};
 use crate::pg::region::{self, Protection};
 use crate::pg::slice::{self, Ready};
+use crate::pg::{catalog, session};
 use ring::{Key, Ring};
+
+/// Marks the place of a key that opens only in order to seal anew: identifiers of keys leave the top bit free.
+const ONLY_REENCRYPTS: u64 = 1 << 63;
+
+thread_local! {
+    // The state of the policy at which this session last looked over the keys that it keeps ready.
+    static LOOKED_OVER: Cell<u64> = const { Cell::new(0) };
+    // Keys whose end comes with the commit of the running transaction.
+    static DOOMED: RefCell<Vec<KeyId>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Runs `f` on the data key of this identifier.
 pub fn with_data<T>(id: KeyId, mut f: impl FnMut(&mut DataKey) -> T) -> Result<T> {
     with(id, move |ready| match ready {
+        Ready::Data(key) => Some(f(key)),
+        _ => None,
+    })
+}
+
+/// The same in order to seal anew: a compromised key opens for that, and for nothing else.
+pub fn with_any_data<T>(id: KeyId, mut f: impl FnMut(&mut DataKey) -> T) -> Result<T> {
+    let state = Ring::get()?.key(id)?.state;
+    // In a place of its own: the others serve whoever reveals.
+    let place = if state.may_decrypt() { id.0 } else { id.0 | ONLY_REENCRYPTS };
+    with_place(place, move |ready| match ready {
         Ready::Data(key) => Some(f(key)),
         _ => None,
     })
@@ -53,44 +76,135 @@ pub fn policy_is_cached(ring: &Ring) -> bool {
     let Ok(key) = ring.current(ring::NO_VAULT, Purpose::Policy) else {
         return false;
     };
-    slice::with(key.id.0, |_| ()).is_some() || matches!(load(key), Ok(true))
+    slice::with(key.id.0, |_| ()).is_some() || matches!(load(key, key.id.0), Ok(true))
 }
 
-/// `pci.key_status()`: one line of text for the view.
+/// Once the running transaction commits, the key is wiped from every session's memory.
+pub fn forget_at_commit(id: KeyId) {
+    DOOMED.with_borrow_mut(|doomed| doomed.push(id));
+}
+
+/// The transaction ends.
+pub fn transaction_ends(aborts: bool) {
+    for id in DOOMED.take() {
+        if !aborts {
+            forget(id);
+        }
+    }
+}
+
+/// `pci.key_status_text()`: for the view, a line a provider, its fields apart by tabs. Without any, one line
+/// that says how memory and helper are.
 pub fn status(_: &mut Call) -> Result<Value> {
-    let cached = region::locked(|r| r.slots.iter().filter(|s| s.full).count()).unwrap_or(0);
-    let (running, calls) = region::get()
-        .map_or((false, 0), |r| (r.helper.load(Ordering::Relaxed) == 1, r.calls.load(Ordering::Relaxed)));
-    let helper = if running { "running" } else { "stopped" };
-    Ok(varlena(format!("{:?},{helper},{cached},{calls}", region::protection()).as_bytes()))
+    let now = session::now();
+    let text = region::locked(|r| {
+        let cached = r.slots.iter().filter(|s| s.full).count();
+        let helper = region::get().is_some_and(|r| r.helper.load(Ordering::Relaxed) == 1);
+        let helper = if helper { "running" } else { "stopped" };
+        let ttl = r.slots.iter().filter(|s| s.full).map(|s| (s.expires - now) / 1_000_000).min();
+        let ttl = ttl.map_or_else(String::new, |seconds| seconds.to_string());
+        let common = format!("{:?}\t{helper}\t{cached}", region::protection());
+        let lines: Vec<String> = r
+            .providers
+            .iter()
+            .filter(|p| !p.name.get().is_empty())
+            .map(|p| {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(['\t', '\n'], " ");
+                let (success, failure) =
+                    (session::iso_time(p.last_success), session::iso_time(p.last_failure));
+                let latency = p.latency as f64 / 1000.0;
+                format!(
+                    "{}\t{common}\t{}\t{}\t{success}\t{failure}\t{}\t{latency}\t{ttl}",
+                    text(p.name.get()),
+                    p.calls,
+                    p.failures,
+                    text(p.last_error.get())
+                )
+            })
+            .collect();
+        if lines.is_empty() { format!("\t{common}\t0\t0\t\t\t\t\t{ttl}") } else { lines.join("\n") }
+    });
+    Ok(varlena(text.unwrap_or_else(|| "\tNone\tstopped\t0\t0\t0\t\t\t\t\t".into()).as_bytes()))
 }
 
-fn with<T>(id: KeyId, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
-    match slice::with(id.0, &mut f) {
+fn with<T>(id: KeyId, f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
+    with_place(id.0, f)
+}
+
+fn with_place<T>(place: u64, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
+    if LOOKED_OVER.get() != catalog::generation() {
+        look_over()?;
+    }
+    match slice::with(place, &mut f) {
         Some(Some(found)) => Ok(found),
         Some(None) => Err(wrong_kind()),
-        None => with_loaded(id, f),
+        None => with_loaded(place, f),
     }
+}
+
+/// After a change: what it forbids is wiped here before its next use. A standby learns of it in no other way.
+#[cold]
+fn look_over() -> Result<()> {
+    let generation = catalog::generation();
+    let ring = Ring::get()?;
+    if slice::retain(|place| ring.key(key_at(place)).is_ok_and(|key| check_state(key, place).is_ok())) {
+        LOOKED_OVER.set(generation);
+    }
+    Ok(())
+}
+
+fn key_at(place: u64) -> KeyId {
+    KeyId(place & !ONLY_REENCRYPTS)
+}
+
+/// 55000 unless the key's state allows what its place is for.
+fn check_state(key: &Key, place: u64) -> Result<()> {
+    let may: fn(KeyState) -> bool = match place & ONLY_REENCRYPTS {
+        0 => KeyState::may_decrypt,
+        _ => KeyState::may_reencrypt,
+    };
+    if may(key.state) {
+        return Ok(());
+    }
+    let what = match key.purpose {
+        Purpose::Data => "the key of this card number",
+        Purpose::Equality => "the vault's key for comparisons",
+        Purpose::Hash => "the vault's key for hashes",
+        Purpose::Policy => "the key of the policy",
+    };
+    Err(Error::state(format!("{what} is {}", key.state.as_str()))
+        .hint(format!("See key {} in pci.keys.", key.id.0)))
+}
+
+fn forget(id: KeyId) {
+    region::forget_key(id.0);
+    slice::forget_key(id.0);
+    slice::forget_key(id.0 | ONLY_REENCRYPTS);
 }
 
 /// The same for a key that this session has not used yet, or not for long.
 #[cold]
-fn with_loaded<T>(id: KeyId, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
+fn with_loaded<T>(place: u64, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
     check_protection()?;
-    let ring = Ring::get()?;
+    let id = key_at(place);
+    // As of now, not as of when this statement began: the key may have been destroyed meanwhile.
+    let ring = Ring::reread()?;
     let key = ring.key(id)?;
-    if !key.state.may_decrypt() {
-        return Err(Error::key(format!("key {} is {}", id.0, key.state.as_str())));
-    }
-    if !load(key)? {
+    check_state(key, place)?;
+    if !load(key, place)? {
         broker::unwrap(&ring, key)?;
-        if !load(key)? {
+        if !load(key, place)? {
             return Err(
                 Error::key("the key was wiped before it could be used").hint("Raise pgpci.key_cache_ttl.")
             );
         }
     }
-    slice::with(id.0, &mut f)
+    // And whoever destroyed it since then may have wiped every memory before the key came into this one.
+    if let Err(error) = check_state(Ring::reread()?.key(id)?, place) {
+        forget(id);
+        return Err(error);
+    }
+    slice::with(place, &mut f)
         .ok_or_else(|| Error::key("no secret memory is left for this session"))?
         .ok_or_else(wrong_kind)
 }
@@ -115,7 +229,7 @@ fn check_protection() -> Result<()> {
 }
 
 /// Makes the key ready from its slot; false if no slot holds it.
-fn load(key: &Key) -> Result<bool> {
+fn load(key: &Key, place: u64) -> Result<bool> {
     let Some((raw, expires)) = broker::take(key) else {
         return Ok(false);
     };
@@ -131,5 +245,5 @@ fn load(key: &Key) -> Result<bool> {
         Purpose::Hash => Ready::Hash(HashKey::new(raw.expose())),
         Purpose::Policy => Ready::Policy(PolicyKey::new(raw.expose())),
     };
-    Ok(slice::keep(key.id.0, expires, ready))
+    Ok(slice::keep(place, expires, ready))
 }

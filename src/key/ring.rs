@@ -19,13 +19,29 @@ pub struct Vault {
     pub number: i32,
     /// Its name.
     pub name: String,
+    /// Who wraps its keys.
+    pub provider: String,
+    /// With which wrapping key.
+    pub kek: String,
     /// Digits shown at the front and at the back, at most.
     pub display: (u8, u8),
     /// Whether values carry an equality hash.
     pub searchable: bool,
 }
 
+/// The form of a key that waits to be confirmed.
+#[derive(Clone)]
+pub struct Next {
+    /// Who is to unwrap it.
+    pub provider: String,
+    /// With which wrapping key.
+    pub kek: String,
+    /// The key, wrapped.
+    pub wrapped: Vec<u8>,
+}
+
 /// A key as `pci.key` has it.
+#[derive(Clone)]
 pub struct Key {
     /// Identifier, random and unique everywhere.
     pub id: KeyId,
@@ -45,6 +61,8 @@ pub struct Key {
     pub wrapped: Vec<u8>,
     /// Key check value.
     pub check: [u8; 8],
+    /// The same key as another provider wraps it.
+    pub next: Option<Next>,
 }
 
 /// Everything, read at one moment.
@@ -77,6 +95,14 @@ impl Ring {
         Ok(ring)
     }
 
+    /// The same, read anew.
+    pub fn reread() -> Result<Rc<Ring>> {
+        if session::can_read_catalog() {
+            RING.set(None);
+        }
+        Self::get()
+    }
+
     /// Whether nothing is in force yet: before `pci.init`, or after a restore into another cluster. A copy within
     /// the cluster is neither.
     pub fn is_unaccepted(&self) -> bool {
@@ -95,6 +121,16 @@ impl Ring {
                 Err(Error::state("pgpci is not set up in this database").hint("Run SELECT pci.init(…)."))
             }
         }
+    }
+
+    /// All versions of a vault's keys for a purpose.
+    pub fn keys(&self, vault: i32, purpose: Purpose) -> impl Iterator<Item = &Key> {
+        self.keys.iter().filter(move |key| key.vault == vault && key.purpose == purpose)
+    }
+
+    /// All keys of some vaults.
+    pub fn keys_of(&self, vaults: &[i32]) -> impl Iterator<Item = &Key> {
+        self.keys.iter().filter(move |key| vaults.contains(&key.vault))
     }
 
     /// The vault of this number.
@@ -160,6 +196,8 @@ fn read() -> Result<Ring> {
         ring.vaults.push(Vault {
             number: row.get(0).unwrap_or_default(),
             name: row.get(1).unwrap_or_default(),
+            provider: row.get(2).unwrap_or_default(),
+            kek: row.get(3).unwrap_or_default(),
             display: (row.get::<i32>(4).unwrap_or(0) as u8, row.get::<i32>(5).unwrap_or(0) as u8),
             searchable: row.get(6).unwrap_or_default(),
         });
@@ -183,6 +221,7 @@ fn read() -> Result<Ring> {
             kek: text(6),
             wrapped: row.get(7).unwrap_or_default(),
             check,
+            next: row.get::<Vec<u8>>(13).map(|wrapped| Next { provider: text(11), kek: text(12), wrapped }),
         });
     });
     Ok(ring)

@@ -6,6 +6,7 @@ pub mod doors;
 pub mod functions;
 pub mod io;
 pub mod output;
+pub mod reencrypt;
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};

@@ -48,6 +48,12 @@ impl Call {
         pg_sys::Oid::from(self.datum(i).value() as u32)
     }
 
+    /// A name (an identifier of PostgreSQL's).
+    pub fn name(&self, i: usize) -> String {
+        // SAFETY: the SQL declaration says name: NAMEDATALEN bytes, NUL-terminated.
+        unsafe { CStr::from_ptr(self.datum(i).cast_mut_ptr()).to_string_lossy().into_owned() }
+    }
+
     /// A pointer of PostgreSQL's own: what a function with argument type internal gets.
     pub fn pointer(&self, i: usize) -> *mut core::ffi::c_void {
         self.datum(i).cast_mut_ptr()

@@ -43,6 +43,7 @@ pub fn take_posted(region: &mut Guarded) -> Vec<Request> {
             }
         };
         letter.state = State::Sent;
+        letter.sent_at = session::now();
         requests.push(Request { id: letter.serial, op });
     }
     requests
@@ -141,8 +142,33 @@ fn finish(letter: &mut Letter, kind: FailureKind, message: &str) {
     answer(letter, number(kind), message);
 }
 
+/// Keeps account of the provider that answered.
+fn account(region: &mut Region, i: usize, failure: u8, message: &str) {
+    let Region { providers, letters, .. } = region;
+    let letter = &letters[i];
+    let name = letter.provider.get();
+    let place = providers.iter().position(|p| p.name.get() == name);
+    let Some(place) = place.or_else(|| providers.iter().position(|p| p.name.get().is_empty())) else {
+        return;
+    };
+    let (provider, now) = (&mut providers[place], session::now());
+    provider.name.set(name);
+    provider.calls += 1;
+    provider.latency = now - letter.sent_at;
+    if failure == 0 {
+        provider.last_success = now;
+    } else {
+        provider.failures += 1;
+        provider.last_failure = now;
+        provider.last_error.set(message.as_bytes());
+    }
+}
+
 /// Answers the letter, and every other that waits for the same key.
 fn complete(region: &mut Guarded, i: usize, failure: u8, message: &str) {
+    if matches!(region.letters[i].state, State::Sent | State::Abandoned) {
+        account(region, i, failure, message);
+    }
     for other in 0..region.letters.len() {
         if other != i
             && region.letters[other].state == State::Posted

@@ -79,5 +79,20 @@ exports! {
     pci_grant_access / pg_finfo_pci_grant_access => crate::access::grant::grant;
     pci_revoke_access / pg_finfo_pci_revoke_access => crate::access::grant::revoke;
     pci_is_active / pg_finfo_pci_is_active => crate::access::init::is_active;
+    pci_set_display / pg_finfo_pci_set_display => crate::access::grant::set_display;
+    pci_approve / pg_finfo_pci_approve => crate::access::requests::approve;
+    pci_reject / pg_finfo_pci_reject => crate::access::requests::reject;
+    pci_rotate_key / pg_finfo_pci_rotate_key => crate::access::custodian::rotate_key;
+    pci_suspend_key / pg_finfo_pci_suspend_key => crate::access::custodian::suspend_key;
+    pci_resume_key / pg_finfo_pci_resume_key => crate::access::custodian::resume_key;
+    pci_compromise_key / pg_finfo_pci_compromise_key => crate::access::custodian::compromise_key;
+    pci_destroy_key / pg_finfo_pci_destroy_key => crate::access::custodian::destroy_key;
+    pci_shred_vault / pg_finfo_pci_shred_vault => crate::access::custodian::shred_vault;
+    pci_rewrap_keys / pg_finfo_pci_rewrap_keys => crate::access::custodian::rewrap_keys;
+    pci_confirm_rewrap / pg_finfo_pci_confirm_rewrap => crate::access::custodian::confirm_rewrap;
+    pan_key_id / pg_finfo_pan_key_id => crate::pan::reencrypt::key_id;
+    pan_is_outdated / pg_finfo_pan_is_outdated => crate::pan::reencrypt::is_outdated;
+    pan_reencrypted / pg_finfo_pan_reencrypted => crate::pan::reencrypt::reencrypted;
+    pci_note_reencryption / pg_finfo_pci_note_reencryption => crate::pan::reencrypt::note;
     pci_key_status / pg_finfo_pci_key_status => crate::key::status;
 }

@@ -52,6 +52,25 @@ impl<const N: usize> Bytes<N> {
     }
 }
 
+/// What is known of a provider since the server started.
+#[repr(C)]
+pub struct Provider {
+    /// Its name; empty: nobody's place.
+    pub name: Bytes<PROVIDER>,
+    /// Requests that were answered.
+    pub calls: u64,
+    /// Those that failed.
+    pub failures: u64,
+    /// When one last succeeded, in microseconds of PostgreSQL's epoch; 0: never.
+    pub last_success: i64,
+    /// When one last failed; 0: never.
+    pub last_failure: i64,
+    /// How long the last one took, in microseconds.
+    pub latency: i64,
+    /// Why it failed; no secrets.
+    pub last_error: Bytes<MESSAGE>,
+}
+
 /// What a letter asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -87,6 +106,8 @@ pub struct Letter {
     pub serial: u64,
     /// Wakes the writer.
     pub latch: usize,
+    /// When the helper was asked, in microseconds of PostgreSQL's epoch.
+    pub sent_at: i64,
     /// Which installation.
     pub installation: [u8; 16],
     /// Provider by name.

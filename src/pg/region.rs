@@ -11,13 +11,16 @@ use pgrx::pg_guard;
 use pgrx::pg_sys;
 use pgrx::{PgLwLock, PgSharedMemoryInitialization};
 
-use crate::pg::mailbox::Letter;
+use crate::pg::mailbox::{Letter, Provider};
 use crate::pg::slice::Slice;
 
 /// Keys kept at a time; the least recently used one gives way.
 pub const SLOTS: usize = 256;
 /// Requests to the broker at a time; more wait their turn.
 pub const LETTERS: usize = 64;
+
+/// Providers that are kept apart in `pci.key_status`.
+pub const PROVIDERS: usize = 8;
 
 /// One unwrapped key.
 #[repr(C)]
@@ -59,6 +62,8 @@ pub struct Guarded {
     pub slots: [Slot; SLOTS],
     /// Requests.
     pub letters: [Letter; LETTERS],
+    /// Providers that were asked; guarded by LOCK.
+    pub providers: [Provider; PROVIDERS],
 }
 
 /// Guards slots and letters. Ordinary shared memory: a crash-restart makes it anew.
@@ -137,6 +142,13 @@ pub fn slice(i: u32) -> Option<*mut Slice> {
         let count = region.as_ref()?.slices;
         (i < count).then(|| region.add(1).cast::<Slice>().add(i as usize))
     }
+}
+
+/// Wipes a key wherever it is held: destroyed, or not to be used any more.
+pub fn forget_key(key_id: u64) {
+    locked(|region| {
+        region.slots.iter_mut().filter(|slot| slot.full && slot.key_id == key_id).for_each(Slot::wipe);
+    });
 }
 
 /// Wipes keys and what is derived from them: at the broker's end.

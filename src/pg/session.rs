@@ -91,6 +91,18 @@ pub fn now() -> i64 {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
+/// A moment as text that casts to timestamptz; nothing for 0.
+pub fn iso_time(microseconds: i64) -> String {
+    if microseconds == 0 {
+        return String::new();
+    }
+    // SAFETY: a static, NUL-terminated buffer.
+    unsafe {
+        let text = pg_sys::timestamptz_to_str(microseconds);
+        CStr::from_ptr(text).to_string_lossy().into_owned()
+    }
+}
+
 /// Whether a replication client is on the other side.
 pub fn is_walsender() -> bool {
     // SAFETY: reads a backend-local variable.

@@ -98,6 +98,32 @@ pub fn wipe_expired(now: i64) {
     each(|slice| slice.entries.iter_mut().filter(|e| e.expires <= now).for_each(Entry::wipe));
 }
 
+/// Wipes what is derived from a key in every slice. A slice whose owner is stopped in its use is left to its owner,
+/// who looks over what it keeps.
+pub fn forget_key(key_id: u64) {
+    let mut i = 0;
+    while region::slice(i).is_some() {
+        for _ in 0..1000 {
+            if let Some(held) = hold(i) {
+                held.slice().entries.iter_mut().filter(|e| e.key_id == key_id).for_each(|e| e.ready = None);
+                break;
+            }
+            std::thread::yield_now();
+        }
+        i += 1;
+    }
+}
+
+/// Wipes what this backend is not to keep ready; false if that is not to be had now.
+pub fn retain(keep: impl Fn(u64) -> bool) -> bool {
+    let Some(held) = mine().and_then(hold) else {
+        return false;
+    };
+    let entries = held.slice().entries.iter_mut();
+    entries.filter(|e| e.ready.is_some() && !keep(e.key_id)).for_each(|e| e.ready = None);
+    true
+}
+
 /// Wipes everything in every slice.
 pub fn wipe_all() {
     each(|slice| slice.entries.iter_mut().for_each(Entry::wipe));

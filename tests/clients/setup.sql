@@ -27,4 +27,6 @@ $$;
 \c - ann
 SELECT pci.grant_access('till', 'default', 'store');
 SELECT pci.grant_access('till', 'default', 'search');
-SELECT pci.grant_access('desk', 'default', 'reveal');
+SELECT pci.grant_access('desk', 'default', 'reveal') AS request \gset
+\c - bob
+SELECT pci.approve(:request);

@@ -1,5 +1,6 @@
 """Private clusters with pgpci, seen from outside."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -8,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import psycopg
+import psycopg.sql
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,15 +180,28 @@ class Cluster:
         self.create_roles()
         self.execute("CREATE EXTENSION pgpci")
         self.execute("SELECT pci.init(officers => '{ann,bob}', custodians => '{cy,di}', auditors => '{eve,fay}')")
-        with self.connect("ann") as officer:
+        with self.connect("ann") as asks, self.connect("bob") as approves:
             for role, capabilities in GRANTS.items():
                 for capability in capabilities:
-                    officer.execute("SELECT pci.grant_access(%s::regrole, 'default', %s)", (role, capability))
+                    self.grant(role, capability, asks=asks, approves=approves)
         self.execute(SCHEMA)
         with self.connect("full") as conn:
             for row in PAYMENTS:
                 conn.execute("INSERT INTO payments VALUES (%s, %s, 100)", row[:2])
         return self
+
+    def grant(self, role, capability, asks=None, approves=None, dbname="postgres", **limits):
+        """Officer ann grants, with SQL expressions as limits; what is a request officer bob approves."""
+        named = "".join(f", {name} => {value}" for name, value in limits.items())
+        quoted = psycopg.sql.Identifier(role).as_string()
+        sql = f"SELECT pci.grant_access($${quoted}$$::regrole, 'default', '{capability}'{named})"
+        with contextlib.ExitStack() as stack:
+            asks = asks or stack.enter_context(self.connect("ann", dbname))
+            request = asks.execute(sql).fetchone()[0]
+            if request is not None:
+                approves = approves or stack.enter_context(self.connect("bob", dbname))
+                approves.execute("SELECT pci.approve(%s)", (request,))
+        return request
 
     def reveals(self, table="payments", dbname="postgres", user="full"):
         return self.execute(f"SELECT id, pci.reveal(card) FROM {table} ORDER BY id", user=user, dbname=dbname)

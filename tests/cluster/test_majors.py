@@ -339,7 +339,7 @@ def test_creating_a_role_gives_no_capability(arena):
     """Since 16 whoever creates a role is its member with ADMIN OPTION: nobody granted that by name."""
     arena.execute("CREATE ROLE maker LOGIN CREATEROLE; GRANT SELECT ON payments TO maker")
     arena.execute("CREATE ROLE made", user="maker")
-    arena.execute("SELECT pci.grant_access('made', 'default', 'reveal')", user="ann")
+    arena.grant("made", "reveal")
     with arena.connect("maker") as conn:
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="reveal"):
             conn.execute("SELECT pci.reveal(card) FROM payments")
@@ -358,7 +358,7 @@ def test_membership_that_may_be_used_counts(arena, options, holds):
     name = "m_" + options.lower().replace(", ", "_").replace(" ", "_")
     arena.execute(f"CREATE ROLE {name} LOGIN; GRANT SELECT ON payments TO {name}; CREATE ROLE g_{name}; CREATE ROLE h_{name};"
                   f"GRANT g_{name} TO h_{name}; GRANT h_{name} TO {name} WITH {options}")
-    arena.execute(f"SELECT pci.grant_access('g_{name}', 'default', 'reveal')", user="ann")
+    arena.grant(f"g_{name}", "reveal")
     if holds:
         assert arena.execute("SELECT id, pci.reveal(card) FROM payments ORDER BY id", user=name) == CLEAR
     else:

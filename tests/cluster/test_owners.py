@@ -98,7 +98,7 @@ def test_purposes_of_both(owned, own, owners, purpose, works):
     owned.execute("CREATE OR REPLACE FUNCTION maker.get(purpose text) RETURNS text LANGUAGE sql SECURITY DEFINER AS "
                   "'SELECT pci.reveal(card, purpose) FROM public.payments WHERE id = 1'", user="maker")
     for role, purposes in (("taker", own), ("maker", owners)):
-        owned.execute(f"SELECT pci.grant_access('{role}', 'default', 'reveal', purposes => {purposes})", user="ann")
+        owned.grant(role, "reveal", purposes=purposes)
     sql = f"SELECT maker.get('{purpose}')"
     if works:
         assert owned.value(sql, user="taker") == CLEAR[0][1]
@@ -108,6 +108,6 @@ def test_purposes_of_both(owned, own, owners, purpose, works):
 
 
 def test_a_grant_of_the_owner_that_is_over_is_none(owned):
-    owned.execute("SELECT pci.grant_access('maker', 'default', 'reveal', valid_until => now() - interval '1 day')", user="ann")
-    owned.execute("SELECT pci.grant_access('taker', 'default', 'reveal')", user="ann")
+    owned.grant("maker", "reveal", valid_until="now() - interval '1 day'")
+    owned.grant("taker", "reveal")
     refused(owned, "SELECT maker.get('refund')", "taker", "reveal")

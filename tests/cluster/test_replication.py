@@ -97,7 +97,7 @@ def test_standby_serves_and_is_promoted(primary, copies):
         caught_up(primary, standby)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute("SELECT pci.reveal(card) FROM payments")
-        primary.execute("SELECT pci.grant_access('clerk', 'default', 'reveal')", user="ann")
+        primary.grant("clerk", "reveal")
         caught_up(primary, standby)
         assert len(conn.execute("SELECT pci.reveal(card) FROM payments").fetchall()) == 5
     # Promoted, it stores; the old primary is untouched.
@@ -207,12 +207,12 @@ def test_revoked_export_stops_a_running_subscription(primary, subscriber):
         primary.execute(f"INSERT INTO payments VALUES (81, '{VISA_3}', 1)", user="full")
         until(lambda: primary.log.count("permission denied to export") > before, "the publisher refuses")
         assert subscriber.execute("SELECT 1 FROM payments WHERE id = 81") == []
-        primary.execute("SELECT pci.grant_access('backup', 'default', 'export')", user="ann")
+        primary.grant("backup", "export")
         until(lambda: subscriber.execute("SELECT 1 FROM payments WHERE id = 81"), "it goes on when granted again")
         assert subscriber.reveals()[-1] == (81, VISA_3)
     finally:
         if not primary.execute("SELECT 1 FROM pci.access WHERE role = 'backup'::regrole"):
-            primary.execute("SELECT pci.grant_access('backup', 'default', 'export')", user="ann")
+            primary.grant("backup", "export")
         unsubscribe(subscriber, "backup")
         primary.execute("DELETE FROM payments WHERE id = 81")
 

@@ -198,8 +198,8 @@ def test_accepting_needs_two_officers(source, fresh_cluster, tmp_path):
 def test_dumpall(source, fresh_cluster):
     script = source.run("pg_dumpall", user="postgres", check=False)
     assert script.returncode != 0 and "permission denied to export" in script.stderr
-    source.execute("SELECT pci.grant_access('postgres', 'default', 'export')", user="ann")
-    source.execute("SELECT pci.grant_access('postgres', 'default', 'search')", user="ann")
+    source.grant("postgres", "export")
+    source.grant("postgres", "search")
     try:
         script = source.run("pg_dumpall", user="postgres").stdout
     finally:

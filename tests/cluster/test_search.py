@@ -451,7 +451,7 @@ def test_prepared_statement_stops_at_revoke(arena, sql, mode):
     arena.execute(f"CREATE ROLE {role} LOGIN; GRANT SELECT ON payments TO {role}; GRANT USAGE ON SCHEMA app TO {role};"
                   f"CREATE TABLE IF NOT EXISTS app.probe(card pci.pan); GRANT SELECT ON app.probe TO {role}")
     for capability in ("search", "store"):
-        arena.execute(f"SELECT pci.grant_access('{role}', 'default', '{capability}')", user="ann")
+        arena.grant(role, capability)
     with arena.connect(role) as conn:
         conn.execute(f"SET plan_cache_mode = {mode}")
         conn.execute(f"PREPARE s(text) AS {sql}")
@@ -619,7 +619,7 @@ def test_conflicts_are_limited(limited, name):
     prober = f"prober_{name}"
     limited.execute(f"CREATE ROLE {prober} LOGIN; GRANT ALL ON payments, app.child, app.guess, app.excluded, app.moved, app.caught TO {prober};"
                     f"GRANT ALL ON SCHEMA app TO {prober}")
-    limited.execute(f"SELECT pci.grant_access('{prober}', 'default', 'store')", user="ann")
+    limited.grant(prober, "store")
     states = []
     with limited.connect(prober) as conn:
         for _ in range(LIMIT + 2):

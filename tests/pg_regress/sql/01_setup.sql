@@ -58,8 +58,17 @@ SELECT wrapped FROM pci.key;
 \c - ann
 SELECT pci.grant_access('app', 'default', 'store');
 SELECT pci.grant_access('look', 'default', 'search');
-SELECT pci.grant_access('clerk', 'default', 'reveal');
 SELECT pci.grant_access('till', 'default', 'store');
 SELECT pci.grant_access('till', 'default', 'search');
+-- what lets digits out is a request, which a second officer approves
+SELECT pci.grant_access('clerk', 'default', 'reveal');
+SELECT pci.approve(1);
+\c - cy
+SELECT pci.approve(1);
+\c - bob
+SELECT pci.approve(1);
+SELECT pci.approve(1);
+SELECT pci.approve(99);
+SELECT id, state, kind, duty, reason, vault, role, capability, requested_by, decided_by FROM pci.requests;
 SELECT role, vault, capability, purposes, valid_from, valid_until, max_per_hour, granted_by, in_force
 FROM pci.access ORDER BY role::text, capability;

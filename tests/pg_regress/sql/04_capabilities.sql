@@ -63,7 +63,9 @@ CREATE ROLE desk;
 CREATE ROLE mel LOGIN IN ROLE desk;
 GRANT SELECT ON vip TO desk;
 \c - ann
-SELECT pci.grant_access('desk', 'default', 'reveal');
+SELECT pci.grant_access('desk', 'default', 'reveal') AS request \gset
+\c - bob
+SELECT pci.approve(:request);
 \c - mel
 SELECT pci.reveal(card) FROM vip WHERE id = 1;
 
@@ -98,7 +100,9 @@ SELECT pg_temp.sqlstate_of($$SELECT pci.grant_access('clerk', NULL, 'reveal')$$)
 SELECT pg_temp.sqlstate_of($$SELECT pci.grant_access('clerk', 'default', NULL)$$);
 
 -- purposes; a second grant takes the place of the first
-SELECT pci.grant_access('clerk', 'default', 'reveal', purposes => '{refund,dispute}');
+SELECT pci.grant_access('clerk', 'default', 'reveal', purposes => '{refund,dispute}') AS request \gset
+\c - bob
+SELECT pci.approve(:request);
 SELECT role, capability, purposes, in_force FROM pci.access WHERE role = 'clerk'::regrole;
 \c - clerk
 SELECT pci.reveal(card) FROM vip WHERE id = 1;
@@ -108,17 +112,23 @@ SELECT pci.reveal(card, purpose => 'dispute') FROM vip WHERE id = 1;
 
 -- time windows
 \c - ann
-SELECT pci.grant_access('clerk', 'default', 'reveal', valid_from => '2000-01-01 UTC', valid_until => '2001-01-01 UTC');
+SELECT pci.grant_access('clerk', 'default', 'reveal', valid_from => '2000-01-01 UTC', valid_until => '2001-01-01 UTC') AS request \gset
+\c - bob
+SELECT pci.approve(:request);
 SELECT in_force FROM pci.access WHERE role = 'clerk'::regrole;
 \c - clerk
 SELECT pci.reveal(card) FROM vip WHERE id = 1;
 \c - ann
-SELECT pci.grant_access('clerk', 'default', 'reveal', valid_from => '2100-01-01 UTC');
+SELECT pci.grant_access('clerk', 'default', 'reveal', valid_from => '2100-01-01 UTC') AS request \gset
+\c - bob
+SELECT pci.approve(:request);
 SELECT in_force FROM pci.access WHERE role = 'clerk'::regrole;
 \c - clerk
 SELECT pci.reveal(card) FROM vip WHERE id = 1;
 \c - ann
-SELECT pci.grant_access('clerk', 'default', 'reveal', valid_from => '2000-01-01 UTC', valid_until => '2100-01-01 UTC');
+SELECT pci.grant_access('clerk', 'default', 'reveal', valid_from => '2000-01-01 UTC', valid_until => '2100-01-01 UTC') AS request \gset
+\c - bob
+SELECT pci.approve(:request);
 SELECT in_force FROM pci.access WHERE role = 'clerk'::regrole;
 \c - clerk
 SELECT pci.reveal(card) FROM vip WHERE id = 1;
@@ -128,7 +138,9 @@ SELECT pci.reveal(card) FROM vip WHERE id = 1;
 CREATE ROLE temp LOGIN;
 GRANT SELECT ON vip TO temp;
 \c - ann
-SELECT pci.grant_access('temp', 'default', 'reveal', max_per_hour => 2);
+SELECT pci.grant_access('temp', 'default', 'reveal', max_per_hour => 2) AS request \gset
+\c - bob
+SELECT pci.approve(:request);
 \c - temp
 SELECT pci.reveal(card) FROM vip WHERE id <= 2 ORDER BY id;
 SELECT pci.reveal(card) FROM vip WHERE id = 3;
@@ -154,5 +166,7 @@ SELECT count(*) FROM vip;
 \c - ann
 SELECT pci.revoke_access('prober', 'default', 'store');
 SELECT pci.revoke_access('temp', 'default', 'reveal');
-SELECT pci.grant_access('clerk', 'default', 'reveal');
+SELECT pci.grant_access('clerk', 'default', 'reveal') AS request \gset
+\c - bob
+SELECT pci.approve(:request);
 SELECT role, capability, in_force FROM pci.access ORDER BY role::text, capability;

@@ -24,7 +24,9 @@ SELECT card FROM cards WHERE id = 1;
 
 -- with it
 \c - ann
-SELECT pci.grant_access('dump', 'default', 'export');
+SELECT pci.grant_access('dump', 'default', 'export') AS request \gset
+\c - bob
+SELECT pci.approve(:request);
 \c - dump
 SET pgpci.pan_output = sealed;
 SELECT left(card::text, 6) AS cast_is_mask, left(to_json(card)#>>'{}', 6) AS json FROM cards WHERE id = 1;

@@ -62,6 +62,20 @@ impl KeyState {
     pub fn may_reencrypt(self) -> bool {
         self.may_decrypt() || self == Self::Compromised
     }
+
+    /// Whether a key may go from this state to the other (SP 800-57 part 1 rev. 5, section 7). No key comes back
+    /// from being deactivated, compromised or destroyed.
+    pub fn may_become(self, next: KeyState) -> bool {
+        use KeyState::*;
+        match self {
+            PreActivation => matches!(next, Active | Compromised | Destroyed),
+            Active => matches!(next, Suspended | Deactivated | Compromised | Destroyed),
+            Suspended => matches!(next, Active | Deactivated | Compromised | Destroyed),
+            Deactivated => matches!(next, Compromised | Destroyed),
+            Compromised => matches!(next, Destroyed),
+            Destroyed => false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -83,5 +97,32 @@ mod tests {
         assert_eq!(names(KeyState::may_encrypt), ["active"]);
         assert_eq!(names(KeyState::may_decrypt), ["active", "suspended", "deactivated"]);
         assert_eq!(names(KeyState::may_reencrypt), ["active", "suspended", "deactivated", "compromised"]);
+    }
+
+    #[test]
+    fn transitions_are_those_of_the_standard() {
+        let arrows: Vec<String> = KeyState::ALL
+            .into_iter()
+            .flat_map(|from| KeyState::ALL.map(|to| (from, to)))
+            .filter(|(from, to)| from.may_become(*to))
+            .map(|(from, to)| format!("{} > {}", from.as_str(), to.as_str()))
+            .collect();
+        let expected = [
+            "pre-activation > active",
+            "pre-activation > compromised",
+            "pre-activation > destroyed",
+            "active > suspended",
+            "active > deactivated",
+            "active > compromised",
+            "active > destroyed",
+            "suspended > active",
+            "suspended > deactivated",
+            "suspended > compromised",
+            "suspended > destroyed",
+            "deactivated > compromised",
+            "deactivated > destroyed",
+            "compromised > destroyed",
+        ];
+        assert_eq!(arrows, expected);
     }
 }

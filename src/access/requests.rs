@@ -1,0 +1,256 @@
+//! Dual control: what weakens protection is a request, which a second holder of the duty approves.
+//! Who that is, is decided by who authenticated, not by SET ROLE.
+
+use pgpci_core::access::Capability;
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::prelude::*;
+
+use super::policy::Grant;
+use super::{custodian, grant, require_duty, tables};
+use crate::audit::{self, Class};
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::key::ring::Ring;
+use crate::pg::call::{Call, Value};
+use crate::pg::{catalog, session, table};
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A grant of reveal or export.
+    Grant,
+    /// The end of a key.
+    DestroyKey,
+    /// The end of all keys of a vault.
+    ShredVault,
+    /// A weaker provider.
+    RewrapKeys,
+    /// A display rule that shows more.
+    WidenDisplay,
+}
+
+impl Kind {
+    const ALL: [Kind; 5] =
+        [Self::Grant, Self::DestroyKey, Self::ShredVault, Self::RewrapKeys, Self::WidenDisplay];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Grant => "grant",
+            Self::DestroyKey => "destroy key",
+            Self::ShredVault => "shred vault",
+            Self::RewrapKeys => "rewrap keys",
+            Self::WidenDisplay => "widen display",
+        }
+    }
+
+    /// Whose second holder approves.
+    fn duty(self) -> &'static str {
+        match self {
+            Self::Grant | Self::WidenDisplay => "pci_officer",
+            Self::DestroyKey | Self::ShredVault | Self::RewrapKeys => custodian::DUTY,
+        }
+    }
+}
+
+/// A request; what does not belong to its kind is None.
+pub struct Request {
+    /// What is asked for.
+    pub kind: Kind,
+    /// Why.
+    pub reason: String,
+    /// On which vault, by name.
+    pub vault: Option<String>,
+    /// Which key.
+    pub key: Option<i64>,
+    /// The grant.
+    pub grant: Option<Grant>,
+    /// The new provider.
+    pub provider: Option<String>,
+    /// The new wrapping key.
+    pub kek: Option<String>,
+    /// The new display rule.
+    pub display: Option<(i32, i32)>,
+}
+
+impl Request {
+    /// An empty one.
+    pub fn new(kind: Kind, reason: String) -> Self {
+        Self { kind, reason, vault: None, key: None, grant: None, provider: None, kek: None, display: None }
+    }
+}
+
+/// Files a request; returns its number.
+pub fn open(request: &Request) -> Result<i32> {
+    if request.reason.trim().is_empty() {
+        return Err(Error::argument("a request needs a reason"));
+    }
+    let time = |t: Option<i64>| t.map(TimestampWithTimeZone::try_from).transpose();
+    let time = |t| time(t).map_err(|_| Error::argument("a time is out of range"));
+    let grant = request.grant.as_ref();
+    let id = tables::writing(|| {
+        Spi::run("LOCK TABLE pci.request IN SHARE ROW EXCLUSIVE MODE")?;
+        Spi::get_one_with_args::<i32>(
+            "INSERT INTO pci.request (id, kind, duty, reason, vault, key, role, capability, purposes, valid_from, valid_until, \
+             max_per_hour, provider, kek, display_first, display_last, requested_by, requester, expires_at) \
+             VALUES ((SELECT coalesce(max(id), 0) + 1 FROM pci.request), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+             clock_timestamp() + make_interval(secs => $18)) \
+             RETURNING id",
+            &[
+                request.kind.as_str().into(),
+                request.kind.duty().into(),
+                request.reason.as_str().into(),
+                request.vault.clone().into(),
+                request.key.into(),
+                grant.map(|g| g.role).into(),
+                grant.map(|g| g.capability.clone()).into(),
+                grant.and_then(|g| g.purposes.clone()).into(),
+                time(grant.and_then(|g| g.valid_from))?.into(),
+                time(grant.and_then(|g| g.valid_until))?.into(),
+                grant.and_then(|g| g.max_per_hour).into(),
+                request.provider.clone().into(),
+                request.kek.clone().into(),
+                request.display.map(|d| d.0).into(),
+                request.display.map(|d| d.1).into(),
+                me().into(),
+                session::user().into(),
+                f64::from(guc::REQUEST_EXPIRY.get()).into(),
+            ],
+        )
+        .map_err(Error::from)
+    })?
+    .ok_or_else(|| Error::state("the request was not written"))?;
+    catalog::changed("request");
+    audit::record(Class::Policy, &format!("request {id}: {}", request.kind.as_str()));
+    pgrx::notice!(
+        "request {id} waits until another member of {} runs SELECT pci.approve({id})",
+        request.kind.duty()
+    );
+    Ok(id)
+}
+
+/// `pci.approve(id)`
+pub fn approve(call: &mut Call) -> Result<Value> {
+    let open = find(call.i32(0))?;
+    require_duty(open.request.kind.duty())?;
+    let ring = Ring::get()?;
+    ring.require_active()?;
+    if open.requester == session::user() || open.requested_by == me() {
+        audit::record(Class::Denied, &format!("approval of own request {}", open.id));
+        return Err(Error::denied("nobody approves a request of their own")
+            .hint(format!("Another member of {} does.", open.request.kind.duty())));
+    }
+    let duty = session::role(open.request.kind.duty());
+    if !duty.is_some_and(|duty| session::is_member(open.requester, duty)) {
+        return Err(Error::state(format!(
+            "\"{}\" made request {} and has not the duty any more",
+            open.requested_by, open.id
+        ))
+        .hint("Reject it, and make it anew."));
+    }
+    close(&open, "approved", None)?;
+    match open.request.kind {
+        Kind::Grant => {
+            let asked = open.request.grant.as_ref();
+            let asked = asked.ok_or_else(|| Error::state("the request names no grant"))?;
+            if !session::role_exists(asked.role) {
+                return Err(Error::state(format!("the role of request {} is gone", open.id)));
+            }
+            ring.vault_named(&asked.vault)?;
+            grant::write(&ring, asked)?;
+        }
+        Kind::WidenDisplay => grant::write_display(&ring, &open.request)?,
+        _ => custodian::approved(&open.request)?,
+    }
+    audit::record(
+        Class::Policy,
+        &format!("request {} of \"{}\" approved: {}", open.id, open.requested_by, open.request.kind.as_str()),
+    );
+    Ok(call.null())
+}
+
+/// `pci.reject(id, reason)`: by another holder of the duty, or by who made the request.
+pub fn reject(call: &mut Call) -> Result<Value> {
+    let open = find(call.i32(0))?;
+    require_duty(open.request.kind.duty())?;
+    close(&open, "rejected", Some(&call.text(1)))?;
+    audit::record(Class::Policy, &format!("request {} of \"{}\" rejected", open.id, open.requested_by));
+    Ok(call.null())
+}
+
+/// A policy that arrived from elsewhere is accepted: what was open there was asked of others.
+pub fn close_restored() -> Result<()> {
+    tables::writing(|| {
+        Spi::run_with_args(
+            "UPDATE pci.request SET state = 'rejected', decided_by = $1, decided_at = clock_timestamp(), \
+             decision_reason = 'restored from elsewhere' WHERE state = 'open'",
+            &[me().into()],
+        )
+    })?;
+    catalog::changed("request");
+    Ok(())
+}
+
+struct Open {
+    id: i32,
+    request: Request,
+    requested_by: String,
+    requester: pg_sys::Oid,
+}
+
+/// 55000 unless it is open and has not expired.
+fn find(id: i32) -> Result<Open> {
+    let catalog = catalog::get().ok_or_else(|| Error::state("pgpci is not set up in this database"))?;
+    let mut found = None;
+    table::scan(catalog.table("request"), |row| {
+        if row.get::<i32>(0) == Some(id) {
+            found = read(&row);
+        }
+    });
+    let (open, state, expires) = found.ok_or_else(|| {
+        Error::argument("there is no request of this number").hint("See the view pci.requests.")
+    })?;
+    if state != "open" {
+        return Err(Error::state(format!("request {id} is {state} already")));
+    }
+    if expires <= session::now() {
+        return Err(Error::state(format!("request {id} has expired")).hint("Make it anew."));
+    }
+    Ok(open)
+}
+
+fn read(row: &table::Row) -> Option<(Open, String, i64)> {
+    let text = |i| row.get::<String>(i);
+    let kind = Kind::ALL.into_iter().find(|kind| Some(kind.as_str().to_owned()) == text(1))?;
+    let mut request = Request::new(kind, text(3)?);
+    (request.vault, request.key) = (text(4), row.get(5));
+    if let (Some(role), Some(vault), Some(capability)) = (row.get(6), text(4), text(7)) {
+        let mut grant = Grant::new(role, &vault, Capability::parse(&capability)?);
+        grant.purposes = row.get::<Vec<Option<String>>>(8).map(|p| p.into_iter().flatten().collect());
+        (grant.valid_from, grant.valid_until, grant.max_per_hour) = (row.get(9), row.get(10), row.get(11));
+        request.grant = Some(grant);
+    }
+    (request.provider, request.kek) = (text(12), text(13));
+    request.display = row.get(14).zip(row.get(15));
+    let open = Open { id: row.get(0)?, request, requested_by: text(16)?, requester: row.get(17)? };
+    Some((open, text(20)?, row.get(19)?))
+}
+
+/// Two approvals at a time: the second waits for the first, and finds it closed.
+fn close(open: &Open, state: &str, reason: Option<&str>) -> Result<()> {
+    let closed = tables::writing(|| {
+        Spi::get_one_with_args::<i32>(
+            "UPDATE pci.request SET state = $2, decided_by = $3, decided_at = clock_timestamp(), decision_reason = $4 \
+             WHERE id = $1 AND state = 'open' RETURNING id",
+            &[open.id.into(), state.into(), me().into(), reason.into()],
+        )
+    });
+    catalog::changed("request");
+    match closed {
+        Ok(Some(_)) => Ok(()),
+        _ => Err(Error::state(format!("request {} is not open any more", open.id))),
+    }
+}
+
+fn me() -> String {
+    session::role_name(session::user())
+}
