@@ -101,6 +101,19 @@ struct Policy {
     verified: Cell<bool>,
 }
 
+impl Policy {
+    /// Whether a row says that the authenticated user has the capability; nothing is proven yet.
+    fn may_reach(&self, ring: &Ring, capability: Capability, vault: i32) -> bool {
+        let Ok(vault) = ring.vault(vault) else { return false };
+        session::has_client()
+            && self.grants.iter().any(|g| {
+                g.capability == capability.as_str()
+                    && g.vault == vault.name
+                    && session::is_member(session::user(), g.role)
+            })
+    }
+}
+
 thread_local! {
     static POLICY: RefCell<Option<(u64, Rc<Policy>)>> = const { RefCell::new(None) };
 }
@@ -111,8 +124,14 @@ pub fn grants(capability: Capability, vault: i32) -> Result<Vec<Grant>> {
     ring.require_active()?;
     let policy = get()?;
     let needs_key = matches!(capability, Capability::Store | Capability::Reveal);
-    if !policy.verified.get() && (needs_key || key::policy_is_cached(&ring)) {
-        verify(&ring, &policy)?;
+    if !policy.verified.get() {
+        let is_cached = key::policy_is_cached(&ring);
+        if needs_key && !is_cached && policy.may_reach(&ring, capability, vault) {
+            key::fetch_ahead(&ring, vault, capability);
+        }
+        if needs_key || is_cached {
+            verify(&ring, &policy)?;
+        }
     }
     // Autovacuum and other workers run code of anybody's as somebody else: nothing is granted to them.
     if !session::has_client() {

@@ -1,9 +1,11 @@
 //! Data keys: what `pci.key` says, and the ready cipher or MAC behind each row.
 
 pub mod broker;
+mod explain;
 pub mod nonce;
 pub mod ring;
 
+use pgpci_core::access::Capability;
 use pgpci_core::key::{DataKey, EqualityKey, HashKey, KeyId, PolicyKey, Purpose, check_value};
 use pgrx::PgSqlErrorCode;
 
@@ -64,6 +66,20 @@ pub fn with_policy<T>(ring: &Ring, mut f: impl FnMut(&mut PolicyKey) -> T) -> Re
         Ready::Policy(key) => Some(f(key)),
         _ => None,
     })
+}
+
+/// Has the keys fetched, in the background, that storing or revealing in a vault will ask for: so that a
+/// session that needs several waits for one round trip to their provider.
+pub fn fetch_ahead(ring: &Ring, vault: i32, capability: Capability) {
+    let purposes: &[Purpose] = match capability {
+        Capability::Store => &[Purpose::Data, Purpose::Equality],
+        Capability::Reveal => &[Purpose::Data],
+        Capability::Search | Capability::Export => &[],
+    };
+    for purpose in purposes {
+        // What is wrong with a key is told when it is needed.
+        let _ = ring.current(vault, *purpose).and_then(|key| broker::unwrap_ahead(ring, key));
+    }
 }
 
 /// Whether the policy key is at hand without asking anybody.
