@@ -26,11 +26,16 @@ pub fn blob_hash(blob: &[u8]) -> u64 {
 
 /// One request in flight for a key: letters that ask for the same are answered with it, even one that nobody
 /// waits for any more.
-pub fn take_posted(region: &mut Region) -> Vec<Request> {
+pub fn take_posted(region: &mut Region, now: i64) -> Vec<Request> {
     let mut requests = Vec::new();
     for i in 0..region.letters.len() {
         let letter = &region.letters[i];
         if letter.state != State::Posted {
+            continue;
+        }
+        // It arrived between the session's look at the slots and its letter.
+        if letter.ask == Ask::Unwrap && region.slots.iter().any(|slot| holds(slot, letter, now)) {
+            answer(&mut region.letters[i], 0, "");
             continue;
         }
         let same = |other: &Letter| {
@@ -96,6 +101,14 @@ pub fn forget_dead(letter: &mut Letter) {
     }
 }
 
+/// Whether the slot holds the key that the letter names, beyond `now`.
+fn holds(slot: &Slot, letter: &Letter, now: i64) -> bool {
+    slot.full
+        && slot.expires > now
+        && (slot.database, slot.key_id) == (letter.database, letter.key_id)
+        && slot.origin.blob.get() == letter.origin.blob.get()
+}
+
 fn is_same(a: &Letter, b: &Letter) -> bool {
     (a.ask, b.ask) == (Ask::Unwrap, Ask::Unwrap)
         && a.database == b.database
@@ -131,17 +144,16 @@ fn arrived(id: u64, key: &Secret<[u8; 32]>, wrapped: Option<&[u8]>) {
         let letter = &region.letters[i];
         let (database, key_id) = (letter.database, letter.key_id);
         let blob = blob_hash(letter.origin.blob.get());
-        let holds = |s: &Slot| s.full && (s.database, s.key_id, s.blob) == (database, key_id, blob);
         let is_wanted = || {
             let waits = |l: &Letter| l.state == State::Posted && is_same(l, letter);
-            region.slots.iter().any(holds) || region.letters.iter().any(waits)
+            region.slots.iter().any(|s| holds(s, letter, 0)) || region.letters.iter().any(waits)
         };
         // A key that was destroyed while it was fetched anew does not come back.
         if letter.waiter == Waiter::Slot && !is_wanted() {
             return complete(region, i, 0, "");
         }
         let slot = region.slots.iter_mut().min_by_key(|s| match s.full {
-            _ if holds(s) => (0, 0),
+            _ if holds(s, letter, 0) => (0, 0),
             false => (1, 0),
             true => (2, s.used),
         });

@@ -84,7 +84,7 @@ impl Broker {
             r.slots.iter_mut().filter(|s| s.full && s.expires <= now).for_each(region::Slot::wipe);
             r.letters.iter_mut().for_each(delivery::forget_dead);
             if !is_waiting {
-                requests = delivery::take_posted(r);
+                requests = delivery::take_posted(r, now);
                 requests.extend(delivery::take_due(r, now));
             }
         });

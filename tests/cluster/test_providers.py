@@ -133,11 +133,11 @@ def test_a_key_that_nobody_uses_is_wiped(aws_cluster, proxy):
 def test_the_same_in_an_hsm(hsm_cluster, hsm):
     one = hsm_cluster()
     assert_works(one)
-    assert (hsm.calls("C_Encrypt"), hsm.calls("C_Decrypt"), hsm.calls("C_Login")) == (4, 0, 1)
+    assert (hsm.calls("C_EncryptInit"), hsm.calls("C_DecryptInit"), hsm.calls("C_Login")) == (4, 0, 1)
     one.restart()
     for _ in range(3):
         assert_works(one)
-    assert (hsm.calls("C_Decrypt"), hsm.calls("C_Login")) == (3, 2)
+    assert (hsm.calls("C_DecryptInit"), hsm.calls("C_Login")) == (3, 2)
     assert status(one, "pkcs11", "(provider_calls, failed_calls, cached_keys)::text") == "(3,0,3)"
 
 
