@@ -206,9 +206,7 @@ impl Question<'_> {
         let (failure, message, blob) = region::locked(|r| {
             let letter = &r.letters[posted.index];
             let done = letter.state == State::Done && letter.serial == posted.serial;
-            done.then(|| {
-                (letter.failure, letter.message.get().to_vec(), letter.origin.blob.get().to_vec())
-            })
+            done.then(|| (letter.failure, letter.message.get().to_vec(), letter.origin.blob.get().to_vec()))
         })??;
         if failure == 0 {
             return Some(Ok(blob));

@@ -46,7 +46,9 @@ fn hint(number: u8, provider: &str) -> &'static str {
         ("aws", 2) => {
             "See the wrapping key's state and policy in AWS KMS, in the region of pgpci.aws_region, and the AWS credentials of the server's user."
         }
-        ("aws", 3) => "The wrapping key that pci.vaults names must be the one in the region of pgpci.aws_region.",
+        ("aws", 3) => {
+            "The wrapping key that pci.vaults names must be the one in the region of pgpci.aws_region."
+        }
         ("aws", _) => "AWS KMS is asked in the region of pgpci.aws_region, or at pgpci.aws_endpoint_url.",
         ("pkcs11", 1) => {
             "Set pgpci.pkcs11_module, pgpci.pkcs11_token and pgpci.pkcs11_pin_file; the wrapping key that pci.vaults names is the label of an AES key on the token."
@@ -54,7 +56,9 @@ fn hint(number: u8, provider: &str) -> &'static str {
         ("pkcs11", 2) => {
             "The file of pgpci.pkcs11_pin_file must hold the PIN of the token's user, and belong to the server's user with mode 0600."
         }
-        ("pkcs11", 3) => "The token that pgpci.pkcs11_token names must be the one that this database's keys were wrapped on.",
+        ("pkcs11", 3) => {
+            "The token that pgpci.pkcs11_token names must be the one that this database's keys were wrapped on."
+        }
         ("pkcs11", _) => "See the token that pgpci.pkcs11_token names and the module of pgpci.pkcs11_module.",
         _ => "Providers are local, aws and pkcs11.",
     }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hasher};
 
+use pgpci_core::key::Purpose;
 use pgpci_core::secret::Secret;
 use pgpci_core::wire::{FailureKind, Op, Outcome, Request, Response};
 
@@ -38,9 +39,8 @@ pub fn take_posted(region: &mut Region, now: i64) -> Vec<Request> {
             answer(&mut region.letters[i], 0, "");
             continue;
         }
-        let same = |other: &Letter| {
-            matches!(other.state, State::Sent | State::Abandoned) && is_same(other, letter)
-        };
+        let same =
+            |other: &Letter| matches!(other.state, State::Sent | State::Abandoned) && is_same(other, letter);
         if region.letters.iter().any(same) {
             continue;
         }
@@ -57,7 +57,12 @@ pub fn take_due(region: &mut Region, now: i64) -> Vec<Request> {
     thread_local! { static COUNT: Cell<u32> = const { Cell::new(0) } }
     let Region { slots, letters, .. } = region;
     let mut requests = Vec::new();
-    for slot in slots.iter_mut().filter(|s| s.full && s.refresh <= now && s.used > s.fetched) {
+    for i in 0..slots.len() {
+        let slot = &slots[i];
+        if !slot.full || slot.refresh > now || last_use(slots, slot) <= slot.fetched {
+            continue;
+        }
+        let slot = &mut slots[i];
         let Some(letter) = letters.iter_mut().find(|l| l.state == State::Free) else { break };
         // Where this fails, it is tried again until the key expires, at ever shorter distances.
         slot.refresh = now + ((slot.expires - now) / 4).max(MIN_REFRESH);
@@ -71,6 +76,14 @@ pub fn take_due(region: &mut Region, now: i64) -> Vec<Request> {
         requests.push(request(letter));
     }
     requests
+}
+
+/// When the key was last needed. Where any other is, the policy key is, though it is often looked at by the way.
+fn last_use(slots: &[Slot], slot: &Slot) -> i64 {
+    if slot.origin.purpose != mailbox::purpose_number(Purpose::Policy) {
+        return slot.used;
+    }
+    slots.iter().filter(|s| s.full && s.database == slot.database).map(|s| s.used).max().unwrap_or(0)
 }
 
 fn request(letter: &mut Letter) -> Request {

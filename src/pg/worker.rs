@@ -52,7 +52,10 @@ pub extern "C-unwind" fn pgpci_broker_main(_arg: pg_sys::Datum) {
             broker.config_changed();
         }
         broker.round();
-        wait(broker.helper.as_ref().map(Helper::descriptor), if broker.is_backing_off_shortly() { 50 } else { 500 });
+        wait(
+            broker.helper.as_ref().map(Helper::descriptor),
+            if broker.is_backing_off_shortly() { 50 } else { 500 },
+        );
     }
     region.broker.store(std::ptr::null_mut(), Ordering::Release);
     region::wipe();
@@ -116,7 +119,11 @@ impl Broker {
             if sent {
                 self.asked.get_or_insert_with(Instant::now);
             } else {
-                delivery::fail(Some(id), FailureKind::Unavailable, &format!("{} is not running", delivery::HELPER));
+                delivery::fail(
+                    Some(id),
+                    FailureKind::Unavailable,
+                    &format!("{} is not running", delivery::HELPER),
+                );
                 if self.helper.is_some() {
                     self.stop("it does not read");
                 }

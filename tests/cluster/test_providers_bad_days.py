@@ -55,7 +55,7 @@ def test_kms_down_at_start(aws_cluster, proxy):
     one.restart()
     started = one.value("SELECT pg_postmaster_start_time()")
     assert_fails(one, "57P03", "check network and endpoint of AWS KMS", "pgpci.aws_endpoint_url")
-    assert status(one, "aws", "last_error LIKE '%network and endpoint%' AND last_failure IS NOT NULL AND failed_calls > 0")
+    assert status(one, "aws", "last_error LIKE '%%network and endpoint%%' AND last_failure IS NOT NULL AND failed_calls > 0")
     proxy.start()
     assert clear(one)
     assert one.value("SELECT pg_postmaster_start_time()") == started
