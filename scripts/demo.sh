@@ -132,6 +132,9 @@ if grep -rqaF "$pan" "$dir/data/base" "$dir/data/pg_wal"; then
 fi
 echo "$pan is nowhere in the data files and the WAL."
 
+# Chapters 8 and 9.
+. scripts/demo-keys.sh
+
 title "The cluster is up. Go on by hand (roles: shop, support, disputes, officer ann, superuser postgres):"
 echo "    psql -h $dir -p $port -U support postgres"
 echo "Stop and remove it with: make clean, or scripts/demo.sh stop"

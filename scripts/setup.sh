@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing on Debian 12: scripts/setup.sh [build|test|fuzz|deny]
+# Installs what is missing on Debian 12: scripts/setup.sh [build|demo|test|fuzz|deny]
 # As root by apt-get; as an ordinary user it says what to install. Quick when all is there.
 set -euo pipefail
 for_what=${1:-build}
@@ -31,14 +31,17 @@ need pkg-config has pkg-config
 need build-essential has cc
 need curl has curl
 need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
-if [ "$for_what" = test ]; then
+if [ "$for_what" = demo ] || [ "$for_what" = test ]; then
+    # Emulators of AWS KMS and of an HSM.
     need python3-venv python3 -c 'import venv, ensurepip'
+    need softhsm2 has softhsm2-util
+    need opensc has pkcs11-tool
+fi
+if [ "$for_what" = test ]; then
     need libpostgresql-jdbc-java test -e /usr/share/java/postgresql.jar
     need default-jdk-headless has javac
     need nodejs has node
     need npm has npm
-    need softhsm2 has softhsm2-util
-    need opensc has pkcs11-tool
     need openssl has openssl
 fi
 

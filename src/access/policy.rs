@@ -101,6 +101,19 @@ struct Policy {
     verified: Cell<bool>,
 }
 
+impl Policy {
+    /// Whether a row says that the authenticated user has the capability; nothing is proven yet.
+    fn may_reach(&self, ring: &Ring, capability: Capability, vault: i32) -> bool {
+        let Ok(vault) = ring.vault(vault) else { return false };
+        session::has_client()
+            && self.grants.iter().any(|g| {
+                g.capability == capability.as_str()
+                    && g.vault == vault.name
+                    && session::is_member(session::user(), g.role)
+            })
+    }
+}
+
 thread_local! {
     static POLICY: RefCell<Option<(u64, Rc<Policy>)>> = const { RefCell::new(None) };
 }
@@ -112,6 +125,9 @@ pub fn grants(capability: Capability, vault: i32) -> Result<Vec<Grant>> {
     if matches!(capability, Capability::Store | Capability::Reveal) {
         let policy = get()?;
         if !policy.verified.get() {
+            if !key::policy_is_cached(&ring) && policy.may_reach(&ring, capability, vault) {
+                key::fetch_ahead(&ring, vault, capability);
+            }
             verify(&ring, &policy)?;
         }
     }

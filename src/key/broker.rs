@@ -9,16 +9,26 @@ use pgpci_core::key::{Context, check_value};
 use pgpci_core::secret::Secret;
 use pgrx::PgSqlErrorCode as S;
 
+use super::explain;
 use super::ring::{Key, Ring};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::delivery::blob_hash;
-use crate::pg::mailbox::{self, Ask, Letter, State};
+use crate::pg::mailbox::{self, Ask, Letter, State, Waiter};
 use crate::pg::region;
 use crate::pg::session;
 
-/// The key in its slot, and when it expires.
+/// The key in its slot, and when it expires. A key that is used is fetched anew before it expires.
 pub fn take(key: &Key) -> Option<(Secret<[u8; 32]>, i64)> {
+    look(key, true)
+}
+
+/// The same by the way: it does not count as use, as nobody would wait for the key.
+pub fn glance(key: &Key) -> Option<(Secret<[u8; 32]>, i64)> {
+    look(key, false)
+}
+
+fn look(key: &Key, is_use: bool) -> Option<(Secret<[u8; 32]>, i64)> {
     let (database, blob) = (session::database().to_u32(), blob_hash(&key.wrapped));
     let now = session::now();
     region::locked(|r| {
@@ -28,7 +38,9 @@ pub fn take(key: &Key) -> Option<(Secret<[u8; 32]>, i64)> {
                 s.full && (s.database, s.key_id, s.blob) == (database, key.id.0, blob) && s.expires > now
             })
             .map(|s| {
-                s.used = now;
+                if is_use {
+                    s.used = now;
+                }
                 (Secret::new(s.key), s.expires)
             })
     })?
@@ -45,6 +57,23 @@ pub fn unwrap(ring: &Ring, key: &Key) -> Result<()> {
         blob: &key.wrapped,
     };
     question.ask().map(|_| ())
+}
+
+/// Has the key unwrapped into a slot unless it is in one, without waiting for it.
+pub fn unwrap_ahead(ring: &Ring, key: &Key) -> Result<()> {
+    if glance(key).is_some() {
+        return Ok(());
+    }
+    let context = ring.context(key.vault, key.id, key.purpose)?;
+    let question = Question {
+        ask: Ask::Unwrap,
+        context: &context,
+        by: (&key.provider, &key.kek),
+        to: ("", ""),
+        blob: &key.wrapped,
+    };
+    // Taken back by nobody: the broker clears it.
+    question.post(Waiter::Nobody).map(std::mem::forget)
 }
 
 /// Has the key unwrapped, and checks that it is the key that it should be.
@@ -121,20 +150,20 @@ impl Question<'_> {
         let mut posted: Option<Posted> = None;
         loop {
             if posted.is_none() {
-                posted = self.post()?;
+                posted = self.post(Waiter::Session)?;
             }
-            if let Some(done) = posted.as_ref().and_then(answer) {
+            if let Some(done) = posted.as_ref().and_then(|posted| self.answer(posted)) {
                 return done;
             }
             if Instant::now() >= deadline {
                 return Err(Error::new(S::ERRCODE_CANNOT_CONNECT_NOW, "the key did not come in time")
-                    .hint("See pci.key_status; pgpci.key_wait_timeout is how long a session waits."));
+                    .hint(explain::too_late(self.by.0)));
             }
             session::wait(if posted.is_some() { 1000 } else { 20 });
         }
     }
 
-    fn post(&self) -> Result<Option<Posted>> {
+    fn post(&self, waiter: Waiter) -> Result<Option<Posted>> {
         thread_local! { static COUNT: Cell<u64> = const { Cell::new(0) } }
         COUNT.set(COUNT.get() + 1);
         let serial = (u64::from(std::process::id()) << 32) | (COUNT.get() & 0xffff_ffff);
@@ -144,20 +173,21 @@ impl Question<'_> {
             let letter: &mut Letter = &mut r.letters[index];
             letter.clear();
             letter.ask = self.ask;
-            letter.purpose = mailbox::purpose_number(self.context.purpose);
-            letter.pid = std::process::id() as i32;
+            letter.origin.purpose = mailbox::purpose_number(self.context.purpose);
+            letter.waiter = waiter;
+            letter.pid = if waiter == Waiter::Session { std::process::id() as i32 } else { 0 };
             letter.database = session::database().to_u32();
-            letter.vault = self.context.vault;
+            letter.origin.vault = self.context.vault;
             letter.key_id = self.context.key_id.0;
             letter.serial = serial;
             letter.latch = mailbox::my_latch() as usize;
-            letter.installation = self.context.installation;
+            letter.origin.installation = self.context.installation;
             letter.failure = 0;
-            fits = letter.provider.set(self.by.0.as_bytes())
-                & letter.kek.set(self.by.1.as_bytes())
+            fits = letter.origin.provider.set(self.by.0.as_bytes())
+                & letter.origin.kek.set(self.by.1.as_bytes())
                 & letter.to_provider.set(self.to.0.as_bytes())
                 & letter.to_kek.set(self.to.1.as_bytes())
-                & letter.blob.set(self.blob);
+                & letter.origin.blob.set(self.blob);
             if fits {
                 letter.state = State::Posted;
             }
@@ -171,25 +201,18 @@ impl Question<'_> {
         }
         Ok(index.flatten().map(|index| Posted { index, serial }))
     }
-}
 
-fn answer(posted: &Posted) -> Option<Result<Vec<u8>>> {
-    let (failure, message, blob) = region::locked(|r| {
-        let letter = &r.letters[posted.index];
-        let done = letter.state == State::Done && letter.serial == posted.serial;
-        done.then(|| (letter.failure, letter.message.get().to_vec(), letter.blob.get().to_vec()))
-    })??;
-    let message = String::from_utf8_lossy(&message).into_owned();
-    Some(match failure {
-        0 => Ok(blob),
-        1 => Err(Error::state(format!("the wrapping key is missing: {message}"))
-            .hint("Make one with \"pgpci key init\", or set pgpci.local_key_file.")),
-        2 => Err(Error::key(format!("the wrapping key was refused: {message}"))
-            .hint("The key file must belong to the server's user with mode 0600.")),
-        3 => Err(Error::key(format!("the wrapping key is not the one that wrapped this key: {message}"))
-            .hint("Set pgpci.local_key_file to the file that this database's keys were wrapped with.")),
-        4 => Err(Error::new(S::ERRCODE_CANNOT_CONNECT_NOW, format!("the key cannot be had now: {message}"))
-            .hint("See pci.key_status and the server log; pgpci.command_path names the helper.")),
-        _ => Err(Error::key(format!("the key provider answered: {message}"))),
-    })
+    fn answer(&self, posted: &Posted) -> Option<Result<Vec<u8>>> {
+        let (failure, message, blob) = region::locked(|r| {
+            let letter = &r.letters[posted.index];
+            let done = letter.state == State::Done && letter.serial == posted.serial;
+            done.then(|| (letter.failure, letter.message.get().to_vec(), letter.origin.blob.get().to_vec()))
+        })??;
+        if failure == 0 {
+            return Some(Ok(blob));
+        }
+        let message = String::from_utf8_lossy(&message);
+        let providers = [self.by.0, self.to.0];
+        Some(Err(explain::failure(failure, &message, &providers)))
+    }
 }

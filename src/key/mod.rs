@@ -1,13 +1,16 @@
 //! Data keys: what `pci.key` says, and the ready cipher or MAC behind each row.
 
 pub mod broker;
+mod explain;
 pub mod nonce;
 pub mod ring;
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 
+use pgpci_core::access::Capability;
 use pgpci_core::key::{DataKey, EqualityKey, HashKey, KeyId, KeyState, PolicyKey, Purpose, check_value};
+use pgpci_core::secret::Secret;
 use pgrx::PgSqlErrorCode;
 
 use crate::error::{Error, Result};
@@ -71,12 +74,26 @@ pub fn with_policy<T>(ring: &Ring, mut f: impl FnMut(&mut PolicyKey) -> T) -> Re
     })
 }
 
+/// Has the keys fetched, in the background, that storing or revealing in a vault will ask for: so that a
+/// session that needs several waits for one round trip to their provider.
+pub fn fetch_ahead(ring: &Ring, vault: i32, capability: Capability) {
+    let purposes: &[Purpose] = match capability {
+        Capability::Store => &[Purpose::Data, Purpose::Equality],
+        Capability::Reveal => &[Purpose::Data],
+        Capability::Search | Capability::Export => &[],
+    };
+    for purpose in purposes {
+        // What is wrong with a key is told when it is needed.
+        let _ = ring.current(vault, *purpose).and_then(|key| broker::unwrap_ahead(ring, key));
+    }
+}
+
 /// Whether the policy key is at hand without asking anybody.
 pub fn policy_is_cached(ring: &Ring) -> bool {
     let Ok(key) = ring.current(ring::NO_VAULT, Purpose::Policy) else {
         return false;
     };
-    slice::with(key.id.0, |_| ()).is_some() || matches!(load(key, key.id.0), Ok(true))
+    slice::with(key.id.0, |_| ()).is_some() || matches!(load(key, key.id.0, broker::glance(key)), Ok(true))
 }
 
 /// Once the running transaction commits, the key is wiped from every session's memory.
@@ -191,9 +208,9 @@ fn with_loaded<T>(place: u64, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Res
     let ring = Ring::reread()?;
     let key = ring.key(id)?;
     check_state(key, place)?;
-    if !load(key, place)? {
+    if !load(key, place, broker::take(key))? {
         broker::unwrap(&ring, key)?;
-        if !load(key, place)? {
+        if !load(key, place, broker::take(key))? {
             return Err(
                 Error::key("the key was wiped before it could be used").hint("Raise pgpci.key_cache_ttl.")
             );
@@ -228,9 +245,9 @@ fn check_protection() -> Result<()> {
     }
 }
 
-/// Makes the key ready from its slot; false if no slot holds it.
-fn load(key: &Key, place: u64) -> Result<bool> {
-    let Some((raw, expires)) = broker::take(key) else {
+/// Makes the key ready from what its slot held; false if none held it.
+fn load(key: &Key, place: u64, held: Option<(Secret<[u8; 32]>, i64)>) -> Result<bool> {
+    let Some((raw, expires)) = held else {
         return Ok(false);
     };
     if check_value(raw.expose(), key.purpose) != key.check {

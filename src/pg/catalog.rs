@@ -32,7 +32,15 @@ pub const MARK: &str = "access_grant_pkey";
 /// The index of the vaults stands for "writes or returns stored card numbers" likewise.
 pub const MARK_COPIES: &str = "vault_pkey";
 const TABLES: [&str; 9] = [
-    "installation", "vault", "key", "key_event", "request", "reencryption", "access_grant", MARK, MARK_COPIES,
+    "installation",
+    "vault",
+    "key",
+    "key_event",
+    "request",
+    "reencryption",
+    "access_grant",
+    MARK,
+    MARK_COPIES,
 ];
 
 impl Catalog {

@@ -1,14 +1,22 @@
 //! Letters in the broker's hands: from the mailbox to the helper, and answers back, keys into slots.
 
+use std::cell::Cell;
 use std::hash::{DefaultHasher, Hasher};
 
+use pgpci_core::key::Purpose;
 use pgpci_core::secret::Secret;
 use pgpci_core::wire::{FailureKind, Op, Outcome, Request, Response};
 
 use crate::guc;
-use crate::pg::mailbox::{self, Ask, Letter, State};
-use crate::pg::region::{self, Guarded};
+use crate::pg::mailbox::{self, Ask, Letter, State, Waiter};
+use crate::pg::region::{self, Guarded, Slot};
 use crate::pg::session;
+
+/// How messages begin that are about the helper, and not about a provider.
+pub const HELPER: &str = "the key helper";
+
+/// The least time between attempts to fetch a key anew, in microseconds.
+const MIN_REFRESH: i64 = 1_000_000;
 
 /// Hash of a wrapped key: tells blobs apart in slots.
 pub fn blob_hash(blob: &[u8]) -> u64 {
@@ -17,36 +25,82 @@ pub fn blob_hash(blob: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// One request in flight for a key: letters that ask for the same are answered with it.
-pub fn take_posted(region: &mut Guarded) -> Vec<Request> {
+/// One request in flight for a key: letters that ask for the same are answered with it, even one that nobody
+/// waits for any more.
+pub fn take_posted(region: &mut Guarded, now: i64) -> Vec<Request> {
     let mut requests = Vec::new();
     for i in 0..region.letters.len() {
         let letter = &region.letters[i];
         if letter.state != State::Posted {
             continue;
         }
-        let same = |other: &Letter| other.state == State::Sent && is_same(other, letter);
+        // It arrived between the session's look at the slots and its letter.
+        if letter.ask == Ask::Unwrap && region.slots.iter().any(|slot| holds(slot, letter, now)) {
+            answer(&mut region.letters[i], 0, "");
+            continue;
+        }
+        let same =
+            |other: &Letter| matches!(other.state, State::Sent | State::Abandoned) && is_same(other, letter);
         if region.letters.iter().any(same) {
             continue;
         }
         let letter = &mut region.letters[i];
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (provider, kek, context) =
-            (text(letter.provider.get()), text(letter.kek.get()), letter.context());
-        let wrapped = letter.blob.get().to_vec();
-        let op = match letter.ask {
-            Ask::Generate => Op::Generate { provider, kek, context },
-            Ask::Unwrap => Op::Unwrap { provider, kek, context, wrapped },
-            Ask::Rewrap => {
-                let (to_provider, to_kek) = (text(letter.to_provider.get()), text(letter.to_kek.get()));
-                Op::Rewrap { provider, kek, context, wrapped, to_provider, to_kek }
-            }
-        };
-        letter.state = State::Sent;
-        letter.sent_at = session::now();
-        requests.push(Request { id: letter.serial, op });
+        letter.state = if letter.waiter == Waiter::Session { State::Sent } else { State::Abandoned };
+        requests.push(request(letter));
     }
     requests
+}
+
+/// Requests for keys that are in use and expire before long, so that no session has to wait for one.
+/// A key that was not used since it arrived is left to expire.
+pub fn take_due(region: &mut Guarded, now: i64) -> Vec<Request> {
+    thread_local! { static COUNT: Cell<u32> = const { Cell::new(0) } }
+    let Guarded { slots, letters, .. } = region;
+    let mut requests = Vec::new();
+    for i in 0..slots.len() {
+        let slot = &slots[i];
+        if !slot.full || slot.refresh > now || last_use(slots, slot) <= slot.fetched {
+            continue;
+        }
+        let slot = &mut slots[i];
+        let Some(letter) = letters.iter_mut().find(|l| l.state == State::Free) else { break };
+        // Where this fails, it is tried again until the key expires, at ever shorter distances.
+        slot.refresh = now + ((slot.expires - now) / 4).max(MIN_REFRESH);
+        COUNT.set(COUNT.get().wrapping_add(1));
+        letter.clear();
+        letter.ask = Ask::Unwrap;
+        (letter.database, letter.key_id, letter.origin) = (slot.database, slot.key_id, slot.origin);
+        letter.serial = u64::from(std::process::id()) << 32 | u64::from(COUNT.get());
+        letter.waiter = Waiter::Slot;
+        letter.state = State::Abandoned;
+        requests.push(request(letter));
+    }
+    requests
+}
+
+/// When the key was last needed. Where any other is, the policy key is, though it is often looked at by the way.
+fn last_use(slots: &[Slot], slot: &Slot) -> i64 {
+    if slot.origin.purpose != mailbox::purpose_number(Purpose::Policy) {
+        return slot.used;
+    }
+    slots.iter().filter(|s| s.full && s.database == slot.database).map(|s| s.used).max().unwrap_or(0)
+}
+
+fn request(letter: &mut Letter) -> Request {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let origin = &letter.origin;
+    let (provider, kek, context) = (text(origin.provider.get()), text(origin.kek.get()), letter.context());
+    let wrapped = origin.blob.get().to_vec();
+    letter.sent_at = session::now();
+    let op = match letter.ask {
+        Ask::Generate => Op::Generate { provider, kek, context },
+        Ask::Unwrap => Op::Unwrap { provider, kek, context, wrapped },
+        Ask::Rewrap => {
+            let (to_provider, to_kek) = (text(letter.to_provider.get()), text(letter.to_kek.get()));
+            Op::Rewrap { provider, kek, context, wrapped, to_provider, to_kek }
+        }
+    };
+    Request { id: letter.serial, op }
 }
 
 /// A session that was terminated while it waited did not take its letter back.
@@ -60,11 +114,19 @@ pub fn forget_dead(letter: &mut Letter) {
     }
 }
 
+/// Whether the slot holds the key that the letter names, beyond `now`.
+fn holds(slot: &Slot, letter: &Letter, now: i64) -> bool {
+    slot.full
+        && slot.expires > now
+        && (slot.database, slot.key_id) == (letter.database, letter.key_id)
+        && slot.origin.blob.get() == letter.origin.blob.get()
+}
+
 fn is_same(a: &Letter, b: &Letter) -> bool {
     (a.ask, b.ask) == (Ask::Unwrap, Ask::Unwrap)
         && a.database == b.database
         && a.key_id == b.key_id
-        && a.blob.get() == b.blob.get()
+        && a.origin.blob.get() == b.origin.blob.get()
 }
 
 /// An answer of the helper has arrived.
@@ -82,27 +144,36 @@ pub fn deliver(response: Response) {
 
 fn arrived(id: u64, key: &Secret<[u8; 32]>, wrapped: Option<&[u8]>) {
     let now = session::now();
-    let expires = now + i64::from(guc::KEY_CACHE_TTL.get()) * 1_000_000;
+    let ttl = i64::from(guc::KEY_CACHE_TTL.get()) * 1_000_000;
     region::locked(|region| {
         let Some(i) = region.letters.iter().position(|l| l.serial == id && is_open(l)) else {
             return;
         };
         if let Some(wrapped) = wrapped
-            && !region.letters[i].blob.set(wrapped)
+            && !region.letters[i].origin.blob.set(wrapped)
         {
             return finish(&mut region.letters[i], FailureKind::Invalid, "the wrapped key is too long");
         }
         let letter = &region.letters[i];
-        let (database, key_id, blob) = (letter.database, letter.key_id, blob_hash(letter.blob.get()));
-        let slot = region.slots.iter_mut().min_by_key(|s| match (s.full, s.database, s.key_id, s.blob) {
-            (true, d, k, b) if (d, k, b) == (database, key_id, blob) => (0, 0),
-            (false, ..) => (1, 0),
-            _ => (2, s.used),
+        let (database, key_id) = (letter.database, letter.key_id);
+        let blob = blob_hash(letter.origin.blob.get());
+        let is_wanted = || {
+            let waits = |l: &Letter| l.state == State::Posted && is_same(l, letter);
+            region.slots.iter().any(|s| holds(s, letter, 0)) || region.letters.iter().any(waits)
+        };
+        // A key that was destroyed while it was fetched anew does not come back.
+        if letter.waiter == Waiter::Slot && !is_wanted() {
+            return complete(region, i, 0, "");
+        }
+        let slot = region.slots.iter_mut().min_by_key(|s| match s.full {
+            _ if holds(s, letter, 0) => (0, 0),
+            false => (1, 0),
+            true => (2, s.used),
         });
         if let Some(slot) = slot {
             slot.wipe();
-            (slot.database, slot.key_id, slot.blob, slot.expires, slot.used) =
-                (database, key_id, blob, expires, now);
+            (slot.database, slot.key_id, slot.blob, slot.origin) = (database, key_id, blob, letter.origin);
+            (slot.fetched, slot.used, slot.expires, slot.refresh) = (now, now, now + ttl, now + ttl / 5 * 4);
             slot.key.copy_from_slice(key.expose());
             slot.full = true;
         }
@@ -115,7 +186,7 @@ fn rewrapped(id: u64, wrapped: &[u8]) {
         let Some(i) = region.letters.iter().position(|l| l.serial == id && is_open(l)) else {
             return;
         };
-        match region.letters[i].blob.set(wrapped) {
+        match region.letters[i].origin.blob.set(wrapped) {
             true => complete(region, i, 0, ""),
             false => finish(&mut region.letters[i], FailureKind::Invalid, "the wrapped key is too long"),
         }
@@ -143,10 +214,10 @@ fn finish(letter: &mut Letter, kind: FailureKind, message: &str) {
 }
 
 /// Keeps account of the provider that answered.
-fn account(region: &mut Region, i: usize, failure: u8, message: &str) {
-    let Region { providers, letters, .. } = region;
+fn account(region: &mut Guarded, i: usize, failure: u8, message: &str) {
+    let Guarded { providers, letters, .. } = region;
     let letter = &letters[i];
-    let name = letter.provider.get();
+    let name = letter.origin.provider.get();
     let place = providers.iter().position(|p| p.name.get() == name);
     let Some(place) = place.or_else(|| providers.iter().position(|p| p.name.get().is_empty())) else {
         return;
@@ -181,7 +252,7 @@ fn complete(region: &mut Guarded, i: usize, failure: u8, message: &str) {
 }
 
 fn answer(letter: &mut Letter, failure: u8, message: &str) {
-    if letter.state == State::Abandoned {
+    if letter.state == State::Abandoned || letter.waiter != Waiter::Session {
         return letter.clear();
     }
     letter.failure = failure;

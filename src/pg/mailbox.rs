@@ -24,8 +24,20 @@ pub enum State {
     Sent,
     /// Answered.
     Done,
-    /// The writer went away while the helper was working.
+    /// The helper is working, and nobody waits for it: the writer went away, or it was the broker itself.
     Abandoned,
+}
+
+/// Whom a letter is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Waiter {
+    /// The session that wrote it.
+    Session = 0,
+    /// Nobody yet: the session that wrote it will ask again when it needs the key.
+    Nobody,
+    /// The slot that holds the key, which expires before long.
+    Slot,
 }
 
 /// Bytes of at most N.
@@ -71,6 +83,24 @@ pub struct Provider {
     pub last_error: Bytes<MESSAGE>,
 }
 
+/// A wrapped key, and all that it takes to have it unwrapped. Nothing in it is secret.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Origin {
+    /// Which installation.
+    pub installation: [u8; 16],
+    /// The vault of the key.
+    pub vault: i32,
+    /// The purpose's number.
+    pub purpose: u8,
+    /// Provider by name.
+    pub provider: Bytes<PROVIDER>,
+    /// Wrapping key by name.
+    pub kek: Bytes<KEK>,
+    /// The wrapped key.
+    pub blob: Bytes<BLOB>,
+}
+
 /// What a letter asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -92,14 +122,12 @@ pub struct Letter {
     pub ask: Ask,
     /// 0, or a failure's number + 1.
     pub failure: u8,
-    /// The purpose's number.
-    pub purpose: u8,
+    /// For whom.
+    pub waiter: Waiter,
     /// Whose letter.
     pub pid: i32,
     /// The database of the key.
     pub database: u32,
-    /// The vault of the key.
-    pub vault: i32,
     /// The key.
     pub key_id: u64,
     /// Tells an answer to this letter from one to its predecessor in the same place.
@@ -108,18 +136,12 @@ pub struct Letter {
     pub latch: usize,
     /// When the helper was asked, in microseconds of PostgreSQL's epoch.
     pub sent_at: i64,
-    /// Which installation.
-    pub installation: [u8; 16],
-    /// Provider by name.
-    pub provider: Bytes<PROVIDER>,
-    /// Wrapping key by name.
-    pub kek: Bytes<KEK>,
+    /// The key's origin; its blob is empty, or see `Ask`.
+    pub origin: Origin,
     /// Rewrap: the provider that is to wrap the key.
     pub to_provider: Bytes<PROVIDER>,
     /// Rewrap: the wrapping key that is to wrap it.
     pub to_kek: Bytes<KEK>,
-    /// The wrapped key, see `Ask`.
-    pub blob: Bytes<BLOB>,
     /// Why it failed.
     pub message: Bytes<MESSAGE>,
 }
@@ -130,15 +152,16 @@ impl Letter {
         self.state = State::Free;
         self.latch = 0;
         self.pid = 0;
+        self.waiter = Waiter::Session;
     }
 
     /// The encryption context that the provider binds.
     pub fn context(&self) -> Context {
         Context {
-            installation: self.installation,
-            vault: self.vault,
+            installation: self.origin.installation,
+            vault: self.origin.vault,
             key_id: KeyId(self.key_id),
-            purpose: purpose(self.purpose),
+            purpose: purpose(self.origin.purpose),
         }
     }
 

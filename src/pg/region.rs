@@ -11,7 +11,7 @@ use pgrx::pg_guard;
 use pgrx::pg_sys;
 use pgrx::{PgLwLock, PgSharedMemoryInitialization};
 
-use crate::pg::mailbox::{Letter, Provider};
+use crate::pg::mailbox::{Letter, Origin, Provider};
 use crate::pg::slice::Slice;
 
 /// Keys kept at a time; the least recently used one gives way.
@@ -37,6 +37,12 @@ pub struct Slot {
     pub expires: i64,
     /// When it was last copied out.
     pub used: i64,
+    /// When it arrived.
+    pub fetched: i64,
+    /// When it is to be fetched anew, if it was used since it arrived.
+    pub refresh: i64,
+    /// What to ask for then.
+    pub origin: Origin,
     /// The key itself, 32 bytes.
     pub key: [u8; 32],
 }

@@ -21,6 +21,8 @@ use crate::pg::{region, session, slice};
 const STUCK: Duration = Duration::from_secs(30);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A helper that may be started again within this time is waited for.
+const WORTH_WAITING: Duration = Duration::from_millis(500);
 
 /// Registers the worker; called once, while the library is preloaded.
 pub fn register() {
@@ -50,7 +52,10 @@ pub extern "C-unwind" fn pgpci_broker_main(_arg: pg_sys::Datum) {
             broker.config_changed();
         }
         broker.round();
-        wait(broker.helper.as_ref().map(Helper::descriptor));
+        wait(
+            broker.helper.as_ref().map(Helper::descriptor),
+            if broker.is_backing_off_shortly() { 50 } else { 500 },
+        );
     }
     region.broker.store(std::ptr::null_mut(), Ordering::Release);
     region::wipe();
@@ -76,19 +81,29 @@ impl Broker {
     fn round(&mut self) {
         self.receive();
         let now = session::now();
-        let mut posted = Vec::new();
+        let is_waiting = self.is_backing_off_shortly();
+        let mut requests = Vec::new();
         region::locked(|r| {
             r.slots.iter_mut().filter(|s| s.full && s.expires <= now).for_each(region::Slot::wipe);
             r.letters.iter_mut().for_each(delivery::forget_dead);
-            posted = delivery::take_posted(r);
+            if !is_waiting {
+                requests = delivery::take_posted(r, now);
+                requests.extend(delivery::take_due(r, now));
+            }
         });
         slice::wipe_expired(now);
-        if !posted.is_empty() {
-            self.send(posted);
+        if !requests.is_empty() {
+            self.send(requests);
         }
         if self.asked.is_some_and(|asked| asked.elapsed() > STUCK) {
             self.stop("it did not answer");
         }
+    }
+
+    /// Whether the helper may be started again so soon that sessions had better wait for that.
+    fn is_backing_off_shortly(&self) -> bool {
+        let left = self.not_before.map(|t| t.saturating_duration_since(Instant::now()));
+        self.helper.is_none() && left.is_some_and(|left| !left.is_zero() && left <= WORTH_WAITING)
     }
 
     fn send(&mut self, requests: Vec<Request>) {
@@ -104,7 +119,11 @@ impl Broker {
             if sent {
                 self.asked.get_or_insert_with(Instant::now);
             } else {
-                delivery::fail(Some(id), FailureKind::Unavailable, "the key helper is not running");
+                delivery::fail(
+                    Some(id),
+                    FailureKind::Unavailable,
+                    &format!("{} is not running", delivery::HELPER),
+                );
                 if self.helper.is_some() {
                     self.stop("it does not read");
                 }
@@ -157,7 +176,7 @@ impl Broker {
         delivery::fail(
             None,
             FailureKind::Unavailable,
-            "the key helper stopped while it worked on the request",
+            &format!("{} stopped while it worked on the request", delivery::HELPER),
         );
     }
 
@@ -195,7 +214,7 @@ fn set_running(state: u32) {
     }
 }
 
-fn wait(descriptor: Option<i32>) {
+fn wait(descriptor: Option<i32>, milliseconds: i64) {
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     if descriptor.is_some() {
         events |= pg_sys::WL_SOCKET_READABLE;
@@ -206,7 +225,7 @@ fn wait(descriptor: Option<i32>) {
             pg_sys::MyLatch,
             events as i32,
             descriptor.unwrap_or(pg_sys::PGINVALID_SOCKET),
-            500,
+            milliseconds,
             pg_sys::PG_WAIT_EXTENSION,
         );
         pg_sys::ResetLatch(pg_sys::MyLatch);
