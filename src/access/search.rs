@@ -52,6 +52,11 @@ pub fn queries_fail() {
     RUNNING.with_borrow_mut(Vec::clear);
 }
 
+/// Whether what runs is a foreign-key check that only reads.
+pub fn looks_up_reference() -> bool {
+    foreign_key() == ForeignKeyCheck::Read
+}
+
 fn foreign_key() -> ForeignKeyCheck {
     RUNNING.with_borrow(|r| r.last().map_or(ForeignKeyCheck::None, |(_, state)| *state))
 }
