@@ -5,9 +5,7 @@ mod explain;
 pub mod nonce;
 pub mod ring;
 
-use pgpci_core::access::Capability;
 use pgpci_core::key::{DataKey, EqualityKey, HashKey, KeyId, PolicyKey, Purpose, check_value};
-use pgpci_core::secret::Secret;
 use pgrx::PgSqlErrorCode;
 
 use crate::error::{Error, Result};
@@ -71,7 +69,8 @@ pub fn with_policy<T>(ring: &Ring, mut f: impl FnMut(&mut PolicyKey) -> T) -> Re
 
 /// Has the keys fetched, in the background, that storing or revealing in a vault will ask for: so that a
 /// session that needs several waits for one round trip to their provider.
-pub fn fetch_ahead(ring: &Ring, vault: i32, capability: Capability) {
+pub fn fetch_ahead(ring: &Ring, vault: i32, capability: pgpci_core::access::Capability) {
+    use pgpci_core::access::Capability;
     let purposes: &[Purpose] = match capability {
         Capability::Store => &[Purpose::Data, Purpose::Equality],
         Capability::Reveal => &[Purpose::Data],
@@ -88,7 +87,7 @@ pub fn policy_is_cached(ring: &Ring) -> bool {
     let Ok(key) = ring.current(ring::NO_VAULT, Purpose::Policy) else {
         return false;
     };
-    slice::with(key.id.0, |_| ()).is_some() || matches!(load(key, broker::glance(key)), Ok(true))
+    slice::with(key.id.0, |_| ()).is_some() || matches!(load(key), Ok(true))
 }
 
 /// `pci.key_status_text()`: for the view, a line a provider, its fields apart by tabs. Without any, one line
@@ -143,9 +142,9 @@ fn with_loaded<T>(id: KeyId, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Resu
         return Err(Error::state(format!("the key of this card number is {}", key.state.as_str()))
             .hint(format!("See key {} in pci.keys.", id.0)));
     }
-    if !load(key, broker::take(key))? {
+    if !load(key)? {
         broker::unwrap(&ring, key)?;
-        if !load(key, broker::take(key))? {
+        if !load(key)? {
             return Err(
                 Error::key("the key was wiped before it could be used").hint("Raise pgpci.key_cache_ttl.")
             );
@@ -175,9 +174,9 @@ fn check_protection() -> Result<()> {
     }
 }
 
-/// Makes the key ready from what its slot held; false if none held it.
-fn load(key: &Key, held: Option<(Secret<[u8; 32]>, i64)>) -> Result<bool> {
-    let Some((raw, expires)) = held else {
+/// Makes the key ready from its slot; false if no slot holds it.
+fn load(key: &Key) -> Result<bool> {
+    let Some((raw, expires)) = broker::take(key) else {
         return Ok(false);
     };
     if check_value(raw.expose(), key.purpose) != key.check {
