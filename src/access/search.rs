@@ -58,11 +58,6 @@ pub fn keep_running(count: usize) {
     RUNNING.with_borrow_mut(|r| r.truncate(count));
 }
 
-/// Whether what runs is a foreign-key check that only reads.
-pub fn looks_up_reference() -> bool {
-    foreign_key() == ForeignKeyCheck::Read
-}
-
 fn foreign_key() -> ForeignKeyCheck {
     RUNNING.with_borrow(|r| r.last().map_or(ForeignKeyCheck::None, |(_, state)| *state))
 }

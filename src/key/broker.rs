@@ -18,17 +18,8 @@ use crate::pg::mailbox::{self, Ask, Letter, State, Waiter};
 use crate::pg::region;
 use crate::pg::session;
 
-/// The key in its slot, and when it expires. A key that is used is fetched anew before it expires.
+/// The key in its slot, and when it expires. A key that is taken is fetched anew before it expires.
 pub fn take(key: &Key) -> Option<(Secret<[u8; 32]>, i64)> {
-    look(key, true)
-}
-
-/// The same by the way: it does not count as use, as nobody would wait for the key.
-pub fn glance(key: &Key) -> Option<(Secret<[u8; 32]>, i64)> {
-    look(key, false)
-}
-
-fn look(key: &Key, is_use: bool) -> Option<(Secret<[u8; 32]>, i64)> {
     let (database, blob) = (session::database().to_u32(), blob_hash(&key.wrapped));
     let now = session::now();
     region::locked(|r| {
@@ -38,9 +29,7 @@ fn look(key: &Key, is_use: bool) -> Option<(Secret<[u8; 32]>, i64)> {
                 s.full && (s.database, s.key_id, s.blob) == (database, key.id.0, blob) && s.expires > now
             })
             .map(|s| {
-                if is_use {
-                    s.used = now;
-                }
+                s.used = now;
                 (Secret::new(s.key), s.expires)
             })
     })?
@@ -61,7 +50,7 @@ pub fn unwrap(ring: &Ring, key: &Key) -> Result<()> {
 
 /// Has the key unwrapped into a slot unless it is in one, without waiting for it.
 pub fn unwrap_ahead(ring: &Ring, key: &Key) -> Result<()> {
-    if glance(key).is_some() {
+    if take(key).is_some() {
         return Ok(());
     }
     let context = ring.context(key.vault, key.id, key.purpose)?;

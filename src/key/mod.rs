@@ -10,7 +10,6 @@ use std::sync::atomic::Ordering;
 
 use pgpci_core::access::Capability;
 use pgpci_core::key::{DataKey, EqualityKey, HashKey, KeyId, KeyState, PolicyKey, Purpose, check_value};
-use pgpci_core::secret::Secret;
 use pgrx::PgSqlErrorCode;
 
 use crate::error::{Error, Result};
@@ -93,7 +92,7 @@ pub fn policy_is_cached(ring: &Ring) -> bool {
     let Ok(key) = ring.current(ring::NO_VAULT, Purpose::Policy) else {
         return false;
     };
-    slice::with(key.id.0, |_| ()).is_some() || matches!(load(key, key.id.0, broker::glance(key)), Ok(true))
+    slice::with(key.id.0, |_| ()).is_some() || matches!(load(key, key.id.0), Ok(true))
 }
 
 /// Once the running transaction commits, the key is wiped from every session's memory.
@@ -208,9 +207,9 @@ fn with_loaded<T>(place: u64, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Res
     let ring = Ring::reread()?;
     let key = ring.key(id)?;
     check_state(key, place)?;
-    if !load(key, place, broker::take(key))? {
+    if !load(key, place)? {
         broker::unwrap(&ring, key)?;
-        if !load(key, place, broker::take(key))? {
+        if !load(key, place)? {
             return Err(
                 Error::key("the key was wiped before it could be used").hint("Raise pgpci.key_cache_ttl.")
             );
@@ -245,9 +244,9 @@ fn check_protection() -> Result<()> {
     }
 }
 
-/// Makes the key ready from what its slot held; false if none held it.
-fn load(key: &Key, place: u64, held: Option<(Secret<[u8; 32]>, i64)>) -> Result<bool> {
-    let Some((raw, expires)) = held else {
+/// Makes the key ready from its slot; false if no slot holds it.
+fn load(key: &Key, place: u64) -> Result<bool> {
+    let Some((raw, expires)) = broker::take(key) else {
         return Ok(false);
     };
     if check_value(raw.expose(), key.purpose) != key.check {

@@ -78,12 +78,15 @@ pub fn take_due(region: &mut Guarded, now: i64) -> Vec<Request> {
     requests
 }
 
-/// When the key was last needed. Where any other is, the policy key is, though it is often looked at by the way.
+/// When the key was last needed. The policy key is looked at by the way, by sessions that would not wait for it:
+/// it is needed where another key is.
 fn last_use(slots: &[Slot], slot: &Slot) -> i64 {
-    if slot.origin.purpose != mailbox::purpose_number(Purpose::Policy) {
+    let policy = mailbox::purpose_number(Purpose::Policy);
+    if slot.origin.purpose != policy {
         return slot.used;
     }
-    slots.iter().filter(|s| s.full && s.database == slot.database).map(|s| s.used).max().unwrap_or(0)
+    let others = slots.iter().filter(|s| s.full && s.database == slot.database && s.origin.purpose != policy);
+    others.map(|s| s.used).max().unwrap_or(0)
 }
 
 fn request(letter: &mut Letter) -> Request {
