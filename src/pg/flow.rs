@@ -103,7 +103,7 @@ impl Source<'_> {
                 // Ours, and those PostgreSQL has: they make of their arguments what they are given.
                 NodeTag::T_FuncExpr => {
                     let call = node.cast::<pg_sys::FuncExpr>();
-                    is_known((*call).funcid) && all((*call).args)
+                    is_known((*call).funcid) && list((*call).args).all(|arg| self.is_made(arg, column))
                 }
                 NodeTag::T_SubLink => {
                     let link = node.cast::<pg_sys::SubLink>();

@@ -41,10 +41,10 @@ pub struct Slot {
     pub fetched: i64,
     /// When it is to be fetched anew, if it was used since it arrived.
     pub refresh: i64,
-    /// What to ask for then.
-    pub origin: Origin,
     /// The key itself, 32 bytes.
     pub key: [u8; 32],
+    /// What to ask for when it is fetched anew.
+    pub origin: Origin,
 }
 
 /// The whole region. Aligned as slices are, which follow it.

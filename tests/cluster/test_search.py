@@ -556,7 +556,7 @@ def test_superuser_takes_no_way_around(arena, sql):
 def test_store_and_export_need_search(arena):
     arena.execute("CREATE ROLE twofold LOGIN; GRANT SELECT ON payments TO twofold")
     for capability in ("store", "export"):
-        arena.execute(f"SELECT pci.grant_access('twofold', 'default', '{capability}')", user="ann")
+        arena.grant("twofold", capability)
     with arena.connect("twofold") as conn, pytest.raises(psycopg.errors.InsufficientPrivilege, match="compare"):
         with conn.cursor().copy("COPY public.payments TO STDOUT") as copy:
             list(copy)
