@@ -40,6 +40,8 @@ mod tests {
     fn stored_values_of_one_number_differ() {
         set_up();
         grant("store");
+        // Who may store exports only if they may compare, too.
+        grant("search");
         grant("export");
         run("SET LOCAL pgpci.pan_output = sealed");
         run(
