@@ -4,8 +4,9 @@
 mod tests {
     use pgrx::prelude::*;
 
+    use crate::pg::catalog::Mark;
     use crate::pg::walk::query_compares;
-    use crate::pg::walk_plan::{is_marked, mark, plan_compares};
+    use crate::pg::walk_plan::{Marks, mark, marks, plan_compares};
     use crate::pg_test::set_up::run;
     use crate::pg_test::tree;
 
@@ -125,8 +126,10 @@ mod tests {
     fn a_mark_is_found_again() {
         tables();
         let plan = tree::plan("SELECT * FROM t");
-        assert!(!is_marked(plan));
-        mark(plan);
-        assert!(is_marked(plan));
+        assert_eq!(marks(plan), Marks { compares: false, copies: false });
+        mark(plan, Mark::Copies);
+        assert_eq!(marks(plan), Marks { compares: false, copies: true });
+        mark(plan, Mark::Compares);
+        assert_eq!(marks(plan), Marks { compares: true, copies: true });
     }
 }

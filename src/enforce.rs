@@ -8,6 +8,7 @@ use crate::access::search::{self, ForeignKeyCheck};
 use crate::access::{conflicts, copying, ddl, roles, storing, tables};
 use crate::error::Result;
 use crate::pan::{compare_text, output};
+use crate::pg::catalog::Mark;
 use crate::pg::statement::{self, Utility};
 use crate::pg::{
     caller, catalog, comparands, ddl as pg_ddl, flow, glance, query, relation, session, walk, walk_plan,
@@ -61,14 +62,14 @@ pub fn after_planning(plan: *mut pg_sys::PlannedStmt, look: Look) {
     }
     let compares = matches!(look, Look::Compares | Look::CopiesAndCompares);
     if matches!(look, Look::Copies | Look::CopiesAndCompares) {
-        walk_plan::mark_copies(plan);
+        walk_plan::mark(plan, Mark::Copies);
     }
     let inlined = !compares && walk_plan::plan_compares(plan);
     if inlined && !statement::may_be_foreign_key() && !output::is_storing() {
         or_raise(search::require());
     }
     if compares || inlined {
-        walk_plan::mark(plan);
+        walk_plan::mark(plan, Mark::Compares);
         comparands::seal(plan, compare_text::sealed_comparand);
     }
 }
@@ -89,12 +90,15 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
     if kind != ForeignKeyCheck::None {
         return;
     }
-    if walk_plan::is_marked(plan) {
+    let marks = walk_plan::marks(plan);
+    if marks.compares {
         or_raise(search::require());
     }
-    or_raise(storing::check(desc));
-    or_raise(copying::check(desc));
-    or_raise(conflicts::start(desc));
+    if query::writes(desc) {
+        or_raise(storing::check(desc));
+        or_raise(copying::check(desc, marks.copies));
+        or_raise(conflicts::start(desc));
+    }
 }
 
 /// A plan ends.

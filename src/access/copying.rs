@@ -8,17 +8,13 @@ use pgrx::pg_sys;
 use super::search;
 use crate::error::Result;
 use crate::key::nonce;
-use crate::pg::{query, walk_plan};
+use crate::pg::query;
 
 const HINT: &str = "A stored card number is copied by roles with the capability search only: write the number itself, \
                     or have an officer grant search.";
 
-/// A statement starts.
-pub fn check(desc: *mut pg_sys::QueryDesc) -> Result<()> {
-    if !query::writes(desc) {
-        return Ok(());
-    }
-    let mut copies = walk_plan::copies(query::plan(desc));
+/// A statement that writes starts; its plan may say that it copies.
+pub fn check(desc: *mut pg_sys::QueryDesc, mut copies: bool) -> Result<()> {
     query::for_each_parameter_with_pan(desc, |value| {
         // An array or a row of card numbers is not looked into.
         copies |= value.is_none_or(|bytes| Pan::from_stored(bytes).is_ok_and(is_stored));

@@ -45,18 +45,24 @@ pub fn may(capability: Capability, vault: i32) -> Result<bool> {
     if vault != DEFAULT_VAULT {
         return decide(capability, vault, generation).map(|d| d.allowed);
     }
-    DECIDED.with(|decided| {
-        let cell = &decided[index(capability)];
-        let known = cell.get();
-        if (known.generation, known.user) == (generation, session::current_user().to_u32())
-            && (known.until == i64::MAX || session::now() < known.until)
-        {
-            return Ok(known.allowed);
-        }
-        let decision = decide(capability, vault, generation)?;
-        cell.set(decision);
-        Ok(decision.allowed)
-    })
+    if let Some(allowed) = decided(capability, generation) {
+        return Ok(allowed);
+    }
+    let decision = decide(capability, vault, generation)?;
+    DECIDED.with(|decided| decided[capability as usize].set(decision));
+    Ok(decision.allowed)
+}
+
+/// Whether it is known already that the user may, on the default vault.
+pub fn is_known_to(capability: Capability) -> bool {
+    decided(capability, catalog::generation()) == Some(true)
+}
+
+fn decided(capability: Capability, generation: u64) -> Option<bool> {
+    let known = DECIDED.with(|decided| decided[capability as usize].get());
+    ((known.generation, known.user) == (generation, session::current_user().to_u32())
+        && (known.until == i64::MAX || session::now() < known.until))
+        .then_some(known.allowed)
 }
 
 /// 42501, recorded, unless the authenticated user holds the capability on the vault now.
@@ -127,13 +133,4 @@ fn decide(capability: Capability, vault: i32, generation: u64) -> Result<Decisio
             .min()
             .unwrap_or(i64::MAX),
     })
-}
-
-fn index(capability: Capability) -> usize {
-    match capability {
-        Capability::Store => 0,
-        Capability::Search => 1,
-        Capability::Reveal => 2,
-        Capability::Export => 3,
-    }
 }

@@ -65,7 +65,7 @@ fn foreign_key() -> ForeignKeyCheck {
 /// 42501 unless the user may compare. Without a policy in force nobody can build a card number here,
 /// so there is nothing to guess with, and a restore needs its joins and constraints.
 pub fn require() -> Result<()> {
-    if Ring::get()?.is_unaccepted() {
+    if crate::access::is_known_to(Capability::Search) || Ring::get()?.is_unaccepted() {
         return Ok(());
     }
     crate::access::require(Capability::Search, DEFAULT_VAULT)

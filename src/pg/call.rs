@@ -1,11 +1,31 @@
 //! A call of one of our SQL functions: typed arguments in, a datum out, without an allocation of its own.
 
+use std::cmp::Ordering;
 use std::ffi::CStr;
 
-use pgpci_core::seal::Pan;
+use pgpci_core::seal::{self, Pan};
 use pgrx::pg_sys;
 
 use crate::error::Result;
+use crate::pg::caller;
+
+/// How the two card numbers of a call compare, if an index, sort or join calls and both are searchable and in place;
+/// None: look closer. Never raises.
+///
+/// # Safety
+/// `fcinfo` is a call with two card numbers, none of them NULL.
+#[inline]
+pub unsafe fn quick_order(fcinfo: pg_sys::FunctionCallInfo) -> Option<Ordering> {
+    // SAFETY: by contract.
+    unsafe {
+        if !caller::is_index_or_sort((*fcinfo).flinfo) {
+            return None;
+        }
+        let args = (*fcinfo).args.as_ptr();
+        let (a, b) = (plain_bytes((*args).value)?, plain_bytes((*args.add(1)).value)?);
+        seal::cmp_searchable(a, b)
+    }
+}
 
 /// The result of a function as PostgreSQL wants it.
 pub type Value = pg_sys::Datum;
@@ -138,12 +158,10 @@ impl Call {
     }
 
     /// Whether an expression calls: then the capability `search` applies. Index maintenance, sorting and
-    /// ANALYZE call through their own look-up structures, without an expression (an index puts its options
-    /// there, as a constant).
+    /// ANALYZE call through their own look-up structures, without an expression.
     pub fn is_from_expression(&self) -> bool {
-        let expression = self.expression();
         // SAFETY: null or a node.
-        !expression.is_null() && unsafe { (*expression).type_ } != pg_sys::NodeTag::T_Const
+        unsafe { caller::is_expression(self.expression()) }
     }
 
     /// The expression node of the call, or null.
@@ -234,21 +252,36 @@ pub fn cstring(bytes: &[u8]) -> Value {
 pub unsafe fn varlena_bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
     // SAFETY: by contract. Plain 1-byte and 4-byte headers are read in place: no call into PostgreSQL.
     unsafe {
-        // What is stored has a 1-byte header: its lowest bit is set, the rest is the length with the header.
-        #[cfg(target_endian = "little")]
-        {
-            let header = *datum.cast_mut_ptr::<u8>();
-            if header & 1 == 1 && header != 1 {
-                return std::slice::from_raw_parts(
-                    datum.cast_mut_ptr::<u8>().add(1),
-                    usize::from(header >> 1) - 1,
-                );
-            }
+        if let Some(bytes) = plain_bytes(datum) {
+            return bytes;
         }
         let mut pointer = datum.cast_mut_ptr::<pg_sys::varlena>();
         if pgrx::varlena::varatt_is_1b_e(pointer) || pgrx::varlena::varatt_is_4b_c(pointer) {
             pointer = pg_sys::pg_detoast_datum_packed(pointer);
         }
         pgrx::varlena::varlena_to_byte_slice(pointer)
+    }
+}
+
+/// The bytes of a varlena that is neither compressed nor elsewhere, where they lie. What is stored has a 1-byte header
+/// (its lowest bit is set, the rest is the length with the header), what was just made one of 4 bytes (two bits clear).
+///
+/// # Safety
+/// `datum` is a pointer to a valid varlena.
+#[inline]
+unsafe fn plain_bytes<'a>(datum: pg_sys::Datum) -> Option<&'a [u8]> {
+    if cfg!(target_endian = "big") {
+        return None;
+    }
+    // SAFETY: by contract; a 4-byte header is aligned.
+    unsafe {
+        let place = datum.cast_mut_ptr::<u8>();
+        let (start, length) = match *place {
+            1 => return None,
+            header if header & 1 == 1 => (1, usize::from(header >> 1)),
+            header if header & 3 == 0 => (4, (*place.cast::<u32>() >> 2) as usize),
+            _ => return None,
+        };
+        Some(std::slice::from_raw_parts(place.add(start), length.checked_sub(start)?))
     }
 }

@@ -27,6 +27,32 @@ pub fn is_indirect_comparison(flinfo: *mut pg_sys::FmgrInfo) -> bool {
     }
 }
 
+/// Whether what a look-up structure names as its expression is one: an index puts its options there, as a constant.
+///
+/// # Safety
+/// `node` is null or a node.
+#[inline]
+pub unsafe fn is_expression(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: by contract.
+    !node.is_null() && unsafe { (*node).type_ } != NodeTag::T_Const
+}
+
+/// Whether an index, sort or join of PostgreSQL's calls a comparison function: no expression, and none of the callers
+/// that `is_indirect_comparison` is about.
+///
+/// # Safety
+/// `flinfo` is null or valid.
+#[inline]
+pub unsafe fn is_index_or_sort(flinfo: *mut pg_sys::FmgrInfo) -> bool {
+    // SAFETY: by contract; of the contexts only addresses are compared.
+    unsafe {
+        !flinfo.is_null()
+            && !is_expression((*flinfo).fn_expr)
+            && (*flinfo).fn_mcxt != pg_sys::CacheMemoryContext
+            && (*flinfo).fn_mcxt != pg_sys::MessageContext
+    }
+}
+
 /// ANALYZE begins or ends.
 pub fn analyzing(begins: bool) {
     ANALYZING.set(if begins { ANALYZING.get() + 1 } else { ANALYZING.get().saturating_sub(1) });

@@ -27,11 +27,20 @@ pub struct Catalog {
     tables: [pg_sys::Oid; TABLES.len()],
 }
 
-/// The index of the grants stands for "compares card numbers" in a plan's dependencies: no query names it.
-pub const MARK: &str = "access_grant_pkey";
-/// The index of the vaults stands for "writes or returns stored card numbers" likewise.
-pub const MARK_COPIES: &str = "vault_pkey";
+/// What a plan remembers of itself: among the relations that it depends on stands an index of ours, which no query
+/// names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mark {
+    /// It compares card numbers: the index of the grants.
+    Compares,
+    /// It writes or returns stored card numbers: the index of the vaults.
+    Copies,
+}
+
+/// The indexes of the marks come first, in their order.
 const TABLES: [&str; 9] = [
+    "access_grant_pkey",
+    "vault_pkey",
     "installation",
     "vault",
     "key",
@@ -39,14 +48,17 @@ const TABLES: [&str; 9] = [
     "request",
     "reencryption",
     "access_grant",
-    MARK,
-    MARK_COPIES,
 ];
 
 impl Catalog {
     /// Table `pci.<name>`.
     pub fn table(&self, name: &str) -> pg_sys::Oid {
         TABLES.iter().position(|t| *t == name).map_or(pg_sys::InvalidOid, |i| self.tables[i])
+    }
+
+    /// What stands for a mark.
+    pub fn mark(&self, mark: Mark) -> pg_sys::Oid {
+        self.tables[mark as usize]
     }
 
     /// Whether it is one of the tables that only our own functions may change.
@@ -100,7 +112,7 @@ pub fn changed(table: &str) {
         // SAFETY: relations that exist.
         unsafe {
             pg_sys::CacheInvalidateRelcacheByRelid(catalog.table(table));
-            pg_sys::CacheInvalidateRelcacheByRelid(catalog.table(MARK));
+            pg_sys::CacheInvalidateRelcacheByRelid(catalog.mark(Mark::Compares));
         }
     }
     bump();

@@ -1,8 +1,10 @@
 //! Every C symbol that our SQL names, on one screen: the function behind each is safe Rust.
 
+use std::cmp::Ordering;
+
 use pgrx::{pg_guard, pg_sys};
 
-use crate::pg::call::Call;
+use crate::pg::call::{Call, quick_order};
 
 macro_rules! exports {
     ($($symbol:ident / $info:ident => $body:path;)*) => {$(
@@ -29,6 +31,31 @@ macro_rules! exports {
     )*};
 }
 
+/// An index asks these two some twenty times for each value. What can neither fail nor concern anyone's privileges is
+/// answered before the guard is set up; all else goes on to the guarded function.
+macro_rules! quick {
+    ($($symbol:ident else $guarded:ident: $order:ident => $value:expr;)*) => {$(
+        /// The SQL function of this name; see sql/.
+        // SAFETY: as in `exports`; nothing here has a destructor.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $symbol(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+            // SAFETY: the SQL declarations say (pan, pan) and STRICT.
+            let value = match unsafe { quick_order(fcinfo) } {
+                Some($order) => $value,
+                None => None,
+            };
+            // SAFETY: the same call.
+            value.unwrap_or_else(|| unsafe { $guarded(fcinfo) })
+        }
+    )*};
+}
+
+quick! {
+    pan_eq else pan_eq_guarded: order => Some(pg_sys::Datum::from(order == Ordering::Equal));
+    // Equal ones are counted.
+    pan_cmp else pan_cmp_guarded: order => (order != Ordering::Equal).then(|| pg_sys::Datum::from(order as i32));
+}
+
 exports! {
     pan_in / pg_finfo_pan_in => crate::pan::io::input;
     pan_out / pg_finfo_pan_out => crate::pan::io::output;
@@ -49,13 +76,13 @@ exports! {
     text_luhn_valid / pg_finfo_text_luhn_valid => crate::pan::functions::luhn_valid;
     pan_reveal / pg_finfo_pan_reveal => crate::pan::doors::reveal;
     pan_hash_pan / pg_finfo_pan_hash_pan => crate::pan::doors::hash_pan;
-    pan_eq / pg_finfo_pan_eq => crate::pan::compare::eq;
+    pan_eq_guarded / pg_finfo_pan_eq => crate::pan::compare::eq;
     pan_ne / pg_finfo_pan_ne => crate::pan::compare::ne;
     pan_lt / pg_finfo_pan_lt => crate::pan::compare::lt;
     pan_le / pg_finfo_pan_le => crate::pan::compare::le;
     pan_gt / pg_finfo_pan_gt => crate::pan::compare::gt;
     pan_ge / pg_finfo_pan_ge => crate::pan::compare::ge;
-    pan_cmp / pg_finfo_pan_cmp => crate::pan::compare::cmp;
+    pan_cmp_guarded / pg_finfo_pan_cmp => crate::pan::compare::cmp;
     pan_hash / pg_finfo_pan_hash => crate::pan::compare::hash;
     pan_hash_extended / pg_finfo_pan_hash_extended => crate::pan::compare::hash_extended;
     pan_eq_text / pg_finfo_pan_eq_text => crate::pan::compare_text::eq;

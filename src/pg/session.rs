@@ -7,16 +7,28 @@ use pgrx::pg_sys;
 
 use crate::pg::compat;
 
+// PostgreSQL's functions that only read a variable and never raise, asked at every value or statement: called without
+// pgrx's guard, which would set up a place to jump to each time.
+unsafe extern "C" {
+    fn GetAuthenticatedUserId() -> pg_sys::Oid;
+    fn GetUserId() -> pg_sys::Oid;
+    fn GetCurrentTransactionNestLevel() -> core::ffi::c_int;
+    fn GetCurrentTimestamp() -> pg_sys::TimestampTz;
+    fn HistoricSnapshotActive() -> bool;
+    fn IsTransactionState() -> bool;
+    fn pg_trigger_depth(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
+}
+
 /// The role that authenticated: SET ROLE, SET SESSION AUTHORIZATION and SECURITY DEFINER do not change it.
 pub fn user() -> pg_sys::Oid {
     // SAFETY: reads a backend-local variable.
-    unsafe { pg_sys::GetAuthenticatedUserId() }
+    unsafe { GetAuthenticatedUserId() }
 }
 
 /// The user whose rights the running code has: the owner in a SECURITY DEFINER function.
 pub fn current_user() -> pg_sys::Oid {
     // SAFETY: reads a backend-local variable.
-    unsafe { pg_sys::GetUserId() }
+    unsafe { GetUserId() }
 }
 
 /// Whether a client is on the other side, here or (in a parallel worker) of the leader.
@@ -64,13 +76,13 @@ pub fn is_member(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
 /// How deep the running transaction is nested: 1 for none but itself.
 pub fn nesting() -> i32 {
     // SAFETY: reads a backend-local variable.
-    unsafe { pg_sys::GetCurrentTransactionNestLevel() }
+    unsafe { GetCurrentTransactionNestLevel() }
 }
 
 /// Whether a trigger's function is running.
 pub fn in_trigger() -> bool {
-    // SAFETY: takes no arguments and only reads a backend-local variable.
-    unsafe { pgrx::direct_function_call::<i32>(pg_sys::pg_trigger_depth, &[]) }.is_some_and(|depth| depth > 0)
+    // SAFETY: takes no arguments, looks at nothing of the call, and only reads a backend-local variable.
+    unsafe { pg_trigger_depth(std::ptr::null_mut()) }.value() as i32 > 0
 }
 
 /// The database of this backend, or InvalidOid.
@@ -88,7 +100,7 @@ pub fn system_identifier() -> u64 {
 /// Now, in microseconds of PostgreSQL's epoch.
 pub fn now() -> i64 {
     // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() }
+    unsafe { GetCurrentTimestamp() }
 }
 
 /// A moment as text that casts to timestamptz; nothing for 0.
@@ -118,7 +130,7 @@ pub fn is_decoding() -> bool {
 /// Whether catalogs are read as of a past moment: nothing of ours can be read then.
 pub fn in_historic_snapshot() -> bool {
     // SAFETY: reads a backend-local variable.
-    unsafe { pg_sys::HistoricSnapshotActive() }
+    unsafe { HistoricSnapshotActive() }
 }
 
 /// Whether this is a worker of somebody else's parallel query.
@@ -130,7 +142,7 @@ pub fn is_parallel_worker() -> bool {
 /// Whether a transaction is open, so that catalogs can be read.
 pub fn in_transaction() -> bool {
     // SAFETY: reads a backend-local variable.
-    unsafe { pg_sys::IsTransactionState() }
+    unsafe { IsTransactionState() }
 }
 
 /// Whether this backend may serve a session here: connected, in a transaction, in a database.

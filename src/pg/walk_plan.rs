@@ -4,55 +4,42 @@
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
-use crate::pg::catalog::{self, Catalog};
+use crate::pg::catalog::{self, Catalog, Mark};
 use crate::pg::compat;
 use crate::pg::nodes::{list, oids};
 use crate::pg::plan::{self, for_each_node};
 use crate::pg::walk::expression_compares;
 
-/// Marks the plan: it compares card numbers. It now depends on the grants, so that it is made anew,
-/// and the question asked again, whenever a grant changes.
-pub fn mark(plan: *mut pg_sys::PlannedStmt) {
-    add_mark(plan, catalog::MARK);
-}
-
-/// Marks the plan: it writes, or returns, stored card numbers.
-pub fn mark_copies(plan: *mut pg_sys::PlannedStmt) {
-    add_mark(plan, catalog::MARK_COPIES);
-}
-
-/// Whether the plan is marked as one that compares.
-pub fn is_marked(plan: *mut pg_sys::PlannedStmt) -> bool {
-    has_mark(plan, catalog::MARK)
-}
-
-/// Whether the plan is marked as one that copies.
-pub fn copies(plan: *mut pg_sys::PlannedStmt) -> bool {
-    has_mark(plan, catalog::MARK_COPIES)
-}
-
-fn add_mark(plan: *mut pg_sys::PlannedStmt, mark: &str) {
+/// Marks a plan that the planner has just made. It now depends on the grants (or vaults), so that it is made anew,
+/// and the question asked again, whenever one of them changes.
+pub fn mark(plan: *mut pg_sys::PlannedStmt, mark: Mark) {
     let Some(catalog) = catalog::get() else {
         return;
     };
-    // SAFETY: a plan that the planner has just made, in its memory context.
+    // SAFETY: in the planner's memory context.
     unsafe {
-        (*plan).relationOids = pg_sys::lappend_oid((*plan).relationOids, catalog.table(mark));
+        (*plan).relationOids = pg_sys::lappend_oid((*plan).relationOids, catalog.mark(mark));
     }
 }
 
-fn has_mark(plan: *mut pg_sys::PlannedStmt, mark: &str) -> bool {
+/// What a plan is marked as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Marks {
+    /// It compares card numbers.
+    pub compares: bool,
+    /// It writes, or returns, stored ones.
+    pub copies: bool,
+}
+
+/// The marks of a plan.
+pub fn marks(plan: *mut pg_sys::PlannedStmt) -> Marks {
     // SAFETY: a valid plan; relationOids is a list of OIDs.
     unsafe {
         let relations = (*plan).relationOids;
-        if relations.is_null() {
-            return false;
-        }
-        let Some(catalog) = catalog::get() else {
-            return false;
-        };
-        let mark = catalog.table(mark);
-        oids(relations).any(|oid| oid == mark)
+        let catalog = if relations.is_null() { None } else { catalog::get() };
+        let Some(catalog) = catalog else { return Marks { compares: false, copies: false } };
+        let has = |mark| oids(relations).any(|oid| oid == catalog.mark(mark));
+        Marks { compares: has(Mark::Compares), copies: has(Mark::Copies) }
     }
 }
 

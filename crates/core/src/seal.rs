@@ -17,7 +17,7 @@ mod stored;
 mod text;
 
 pub use cipher::{comparand, open, seal, seal_hashed};
-pub use order::{cmp_equality, cmp_stored, hash_equality};
+pub use order::{cmp_equality, cmp_searchable, cmp_stored, hash_equality};
 pub use stored::{MAX_SEALED, MAX_SHOWN, Pan, PanBuf};
 pub use text::{SEALED_PREFIX, is_sealed_text};
 

@@ -37,10 +37,16 @@ impl Eq for Pan<'_> {}
 /// Bytes that no version of pgpci could have written are [`Error::Corrupt`] as far as it looks.
 #[inline]
 pub fn cmp_stored(a: &[u8], b: &[u8]) -> Result<Ordering, Error> {
-    match (comparison_key(a), comparison_key(b)) {
-        (Some(a), Some(b)) => Ok(a.cmp(&b)),
-        _ => Ok(Pan::from_stored(a)?.cmp(&Pan::from_stored(b)?)),
+    match cmp_searchable(a, b) {
+        Some(order) => Ok(order),
+        None => Ok(Pan::from_stored(a)?.cmp(&Pan::from_stored(b)?)),
     }
+}
+
+/// The same of two values that both carry a hash; None for any others.
+#[inline]
+pub fn cmp_searchable(a: &[u8], b: &[u8]) -> Option<Ordering> {
+    Some(comparison_key(a)?.cmp(&comparison_key(b)?))
 }
 
 /// How a stored value compares with a number of which only the hash is at hand, as if that were
