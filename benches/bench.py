@@ -17,12 +17,19 @@ RESULTS = Path(__file__).parent.parent / "bench-results"
 # For pgcrypto the key is in the statement; that is how it is used.
 KEY = "'\\x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f'::bytea"
 
-SETUP = f"""
+ROLES = """
 CREATE ROLE ann LOGIN; CREATE ROLE bob LOGIN; CREATE ROLE cy LOGIN; CREATE ROLE di LOGIN; CREATE ROLE eve LOGIN;
-CREATE ROLE fay LOGIN; CREATE ROLE loader LOGIN IN ROLE pg_read_server_files, pg_write_server_files;
+CREATE ROLE fay LOGIN;
+"""
+INIT = """
+CREATE EXTENSION pgpci;
+SELECT pci.init(officers => '{ann,bob}', custodians => '{cy,di}', auditors => '{eve,fay}');
+"""
+SETUP = ROLES + f"""
+CREATE ROLE loader LOGIN IN ROLE pg_read_server_files, pg_write_server_files;
 CREATE ROLE reader LOGIN; CREATE ROLE revealer LOGIN IN ROLE pg_write_server_files;
-CREATE EXTENSION pgpci; CREATE EXTENSION pgcrypto;
-SELECT pci.init(officers => '{{ann,bob}}', custodians => '{{cy,di}}', auditors => '{{eve,fay}}');
+CREATE EXTENSION pgcrypto;
+{INIT}
 CREATE TABLE t_text (id bigint, card text, amount integer);
 CREATE TABLE t_bytea (id bigint, card bytea, amount integer);
 CREATE TABLE t_pan (id bigint, card pci.pan, amount integer);
@@ -236,10 +243,11 @@ def lookups():
 
 
 def bystanders():
-    psql("CREATE DATABASE plain")
     psql("CREATE DATABASE bare", where="without", port=PORT + 1)
-    places = {"bystander without library": ("bare", "without", PORT + 1), "bystander without extension": ("plain", "with", PORT),
-              "bystander with extension": ("postgres", "with", PORT)}
+    psql("CREATE DATABASE bare", where="beside", port=PORT + 2)
+    psql(ROLES + INIT, where="beside", port=PORT + 2)
+    places = {"bystander without library": ("bare", "without", PORT + 1), "bystander without extension": ("bare", "beside", PORT + 2),
+              "bystander with extension": ("postgres", "beside", PORT + 2)}
     measures = {}
     for name, (database, where, port) in places.items():
         init = ["pgbench", "-i", "-q", "-s", "2", "-h", DIR / where, "-p", port, "-U", "postgres", database]

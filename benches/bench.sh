@@ -10,6 +10,7 @@ export PATH="$HOME/.cargo/bin:$PATH"
 dir=$(mktemp -d /tmp/pgpci-bench.XXXXXX)
 cleanup() {
     MODE=immediate scripts/cluster.sh stop "$dir/with"
+    MODE=immediate scripts/cluster.sh stop "$dir/beside"
     MODE=immediate scripts/cluster.sh stop "$dir/without"
     rm -rf "$dir"
 }
@@ -20,6 +21,7 @@ conf=("fsync = off" "max_wal_size = 16GB" "shared_buffers = 1GB" "checkpoint_tim
     "max_parallel_workers_per_gather = 0" "max_parallel_maintenance_workers = 0" "jit = off")
 port=${BENCH_PORT:-54391}
 scripts/cluster.sh start "$dir/with" "$port" "${conf[@]}"
-# The same server without the library: what it costs statements that have nothing to do with card numbers.
+# Two more, alike and empty but for the library: what it costs statements that have nothing to do with card numbers.
+scripts/cluster.sh start "$dir/beside" $((port + 2)) "${conf[@]}"
 KEY=no scripts/cluster.sh start "$dir/without" $((port + 1)) "${conf[@]}" "shared_preload_libraries = ''"
 python3 benches/bench.py "$dir" "$port"

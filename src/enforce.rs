@@ -14,6 +14,22 @@ use crate::pg::{
     caller, catalog, comparands, ddl as pg_ddl, flow, glance, query, relation, session, walk, walk_plan,
 };
 
+/// Whether this statement is none of ours, as far as can be told by looking: then no hook does anything but call the
+/// next one.
+pub fn is_bystander() -> bool {
+    catalog::is_known_absent()
+}
+
+/// Whether the session has parse and plan trees printed into the log.
+pub fn prints_trees() -> bool {
+    pg_ddl::prints_trees() && !is_bystander()
+}
+
+/// Whether anything is open that the end of a query closes.
+pub fn has_open() -> bool {
+    search::running() > 0 || conflicts::is_writing()
+}
+
 /// What is known of a query before it is planned.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -33,10 +49,12 @@ pub enum Look {
 /// Before a query is planned: planning runs functions and shows estimates, so it is too late after.
 /// PostgreSQL's own foreign-key queries are judged when they start.
 pub fn before_planning(query: *mut pg_sys::Query) -> Look {
-    if is_foreign() {
+    if catalog::is_absent() {
         return Look::Clear;
     }
-    ddl::keep_trees_out_of_logs();
+    if prints_trees() {
+        ddl::keep_trees_out_of_logs();
+    }
     if !glance::may_matter(query) {
         return Look::Clear;
     }
@@ -76,7 +94,7 @@ pub fn after_planning(plan: *mut pg_sys::PlannedStmt, look: Look) {
 
 /// A plan starts, at every execution.
 pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
-    if is_foreign() || session::is_parallel_worker() {
+    if catalog::is_absent() || session::is_parallel_worker() {
         return;
     }
     let plan = query::plan(desc);
@@ -113,7 +131,7 @@ pub fn utility_begins(node: *mut pg_sys::Node) -> u8 {
     if session::can_read_catalog() {
         or_raise(roles::check_statement(node));
     }
-    if is_foreign() {
+    if catalog::is_absent() {
         return Utility::Other as u8;
     }
     for relation in statement::relations_changed(node) {
@@ -137,7 +155,7 @@ pub fn utility_begins(node: *mut pg_sys::Node) -> u8 {
 
 /// A utility statement has succeeded.
 pub fn utility_ends(kind: u8, node: *mut pg_sys::Node) {
-    if !is_foreign() {
+    if !catalog::is_absent() {
         or_raise(ddl::check_partition_key(node));
     }
     pg_ddl::set_dropping_extension(false);
@@ -158,21 +176,21 @@ pub fn utility_ends(kind: u8, node: *mut pg_sys::Node) {
 /// A function of PostgreSQL's that compares whole rows by their bytes is about to be called, perhaps by an expression
 /// that no plan shows.
 pub fn image_function_runs() {
-    if !is_foreign() && !REFRESHING.get() && session::has_client() {
+    if !catalog::is_absent() && !REFRESHING.get() && session::has_client() {
         or_raise(search::require());
     }
 }
 
 /// An object was altered or emptied, or is dropped.
 pub fn object_changes(class: pg_sys::Oid, object: pg_sys::Oid, drops: bool) {
-    if !is_foreign() && session::can_read_catalog() {
+    if !catalog::is_absent() && session::can_read_catalog() {
         or_raise(ddl::object_changes(class, object, drops));
     }
 }
 
 /// After a query was parsed: what would print it is off before it does.
 pub fn parsed() {
-    if !is_foreign() {
+    if !catalog::is_absent() {
         ddl::keep_trees_out_of_logs();
     }
 }
@@ -180,7 +198,7 @@ pub fn parsed() {
 /// The relations of a statement and what it does with them.
 pub fn permissions(list: *mut pg_sys::List) {
     relation::for_each_written(list, |written| {
-        or_raise(tables::check_catalog_write(written, !is_foreign()));
+        or_raise(tables::check_catalog_write(written, !catalog::is_absent()));
         or_raise(tables::check_write(written));
         // COPY has no plan to start; all else that writes has.
         if output::is_storing() {
@@ -206,7 +224,6 @@ struct Depth {
 
 thread_local! {
     static SUBTRANSACTIONS: RefCell<Vec<(pg_sys::SubTransactionId, Depth)>> = const { RefCell::new(Vec::new()) };
-    static FOREIGN: Cell<(u64, bool)> = const { Cell::new((0, false)) };
     // REFRESH MATERIALIZED VIEW CONCURRENTLY compares rows; what it copies is judged otherwise.
     static REFRESHING: Cell<bool> = const { Cell::new(false) };
 }
@@ -283,21 +300,6 @@ fn learn_export() {
     if LEARNT.replace(generation) != generation {
         let _ = search::learn_export();
     }
-}
-
-/// Whether pgpci is not in this database: nothing to enforce, and every statement pays only this look.
-fn is_foreign() -> bool {
-    let generation = catalog::generation();
-    let (known, foreign) = FOREIGN.get();
-    if known == generation {
-        return foreign;
-    }
-    if !session::can_read_catalog() {
-        return true;
-    }
-    let foreign = catalog::get().is_none();
-    FOREIGN.set((catalog::generation(), foreign));
-    foreign
 }
 
 fn or_raise<T>(result: Result<T>) -> T {

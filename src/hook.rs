@@ -9,7 +9,7 @@ use core::ffi::{c_char, c_int};
 use pgrx::{pg_guard, pg_sys};
 
 use crate::enforce;
-use crate::pg::harmless;
+use crate::pg::{harmless, relation};
 
 unsafe extern "C-unwind" {
     // pgrx's own declarations go through its guard, which loses fields of errors.
@@ -75,13 +75,15 @@ unsafe extern "C-unwind" fn planner(
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        let look = planner_own(query);
+        let look = if enforce::is_bystander() { enforce::Look::Clear } else { planner_own(query) };
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         let plan = match NEXT_PLANNER {
             Some(next) => next(query, text, options, params),
             None => standard_planner(query, text, options, params),
         };
-        planned_own(plan, look);
+        if look != enforce::Look::Clear {
+            planned_own(plan, look);
+        }
         plan
     }
 }
@@ -99,7 +101,9 @@ unsafe extern "C-unwind" fn planned_own(plan: *mut pg_sys::PlannedStmt, look: en
 unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: c_int) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        start_own(desc, flags);
+        if !enforce::is_bystander() {
+            start_own(desc, flags);
+        }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_START {
             Some(next) => next(desc, flags),
@@ -116,7 +120,9 @@ unsafe extern "C-unwind" fn start_own(desc: *mut pg_sys::QueryDesc, flags: c_int
 unsafe extern "C-unwind" fn executor_end(desc: *mut pg_sys::QueryDesc) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        end_own(desc);
+        if enforce::has_open() {
+            end_own(desc);
+        }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_END {
             Some(next) => next(desc),
@@ -240,7 +246,9 @@ unsafe extern "C-unwind" fn post_parse(
         if let Some(next) = NEXT_PARSE {
             next(state, query, jumble);
         }
-        parsed_own();
+        if enforce::prints_trees() {
+            parsed_own();
+        }
     }
 }
 
@@ -253,7 +261,9 @@ unsafe extern "C-unwind" fn parsed_own() {
 unsafe extern "C-unwind" fn check_perms(range_table: *mut pg_sys::List, raise: bool) -> bool {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        perms_own(range_table);
+        if relation::any_written(range_table) {
+            perms_own(range_table);
+        }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_PERMS {
             Some(next) => next(range_table, raise),
@@ -270,7 +280,9 @@ unsafe extern "C-unwind" fn check_perms(
 ) -> bool {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        perms_own(permissions);
+        if relation::any_written(permissions) {
+            perms_own(permissions);
+        }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_PERMS {
             Some(next) => next(range_table, permissions, raise),
@@ -292,7 +304,9 @@ unsafe extern "C-unwind" fn relation_info(
 ) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        info_own(info);
+        if relation::may_have_pan_index(info) {
+            info_own(info);
+        }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         if let Some(next) = NEXT_INFO {
             next(root, relation, is_parent, info);
@@ -305,8 +319,16 @@ unsafe extern "C-unwind" fn info_own(info: *mut pg_sys::RelOptInfo) {
     enforce::relation_info(info)
 }
 
-#[pg_guard]
 unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _arg: *mut core::ffi::c_void) {
+    // A transaction that wrote nothing of anybody's comes by here three times.
+    if !enforce::is_bystander() || event == pg_sys::XactEvent::XACT_EVENT_ABORT {
+        // SAFETY: the same event.
+        unsafe { transaction_own(event) }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn transaction_own(event: pg_sys::XactEvent::Type) {
     enforce::transaction(event)
 }
 

@@ -122,6 +122,9 @@ pub fn subtransaction_commits() {
 
 /// A transaction ends.
 pub fn transaction_ends(aborts: bool) {
+    if !WROTE.get() && !WRITING.get() {
+        return;
+    }
     let open = change(std::mem::take).len();
     if WROTE.replace(false) | (open > 0) && aborts {
         count(1);

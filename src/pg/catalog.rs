@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use pgrx::pg_sys;
 
@@ -83,25 +84,51 @@ thread_local! {
     static CATALOG: RefCell<Option<Option<std::rc::Rc<Catalog>>>> = const { RefCell::new(None) };
     static CONTAINS: RefCell<HashMap<pg_sys::Oid, bool>> = RefCell::new(HashMap::new());
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
-    // Something changed, or was replayed, while changes were being decoded.
-    static MISSED: Cell<bool> = const { Cell::new(false) };
-    static GENERATION: Cell<u64> = const { Cell::new(0) };
 }
+
+// Of this backend alone, as everything in this module: static because they are asked several times a statement.
+// Something changed, or was replayed, while changes were being decoded.
+static MISSED: AtomicBool = AtomicBool::new(false);
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+// Twice the generation at which it was seen whether the extension is in this database, one more if it is not.
+static PRESENCE: AtomicU64 = AtomicU64::new(0);
 
 /// Changes whenever something that a cached decision rests on may have changed: our tables, memberships.
 pub fn generation() -> u64 {
-    if MISSED.get() && !session::is_decoding() {
-        MISSED.set(false);
+    if MISSED.load(Relaxed) && !session::is_decoding() {
+        MISSED.store(false, Relaxed);
         reset();
     }
     // 0: this backend has not asked to be told yet.
-    match GENERATION.get() {
+    match GENERATION.load(Relaxed) {
         0 => {
             register();
             bump();
-            GENERATION.get()
+            GENERATION.load(Relaxed)
         }
         generation => generation,
+    }
+}
+
+/// Whether the extension is known not to be in this database. Only looks, and never raises: for hooks, whose work it
+/// spares every statement.
+pub fn is_known_absent() -> bool {
+    let generation = GENERATION.load(Relaxed);
+    generation != 0 && PRESENCE.load(Relaxed) == 2 * generation + 1 && !MISSED.load(Relaxed)
+}
+
+/// Whether the extension is not in this database, or cannot be looked for now.
+pub fn is_absent() -> bool {
+    let generation = generation();
+    match PRESENCE.load(Relaxed).wrapping_sub(2 * generation) {
+        0 => false,
+        1 => true,
+        _ if !session::can_read_catalog() => true,
+        _ => {
+            let absent = get().is_none();
+            PRESENCE.store(2 * self::generation() + u64::from(absent), Relaxed);
+            absent
+        }
     }
 }
 
@@ -277,7 +304,7 @@ unsafe extern "C-unwind" fn forget(_arg: pg_sys::Datum, _cache: i32, _hash: u32)
 fn defer() -> bool {
     let decoding = session::is_decoding();
     if decoding {
-        MISSED.set(true);
+        MISSED.store(true, Relaxed);
     }
     decoding
 }
@@ -310,5 +337,5 @@ unsafe extern "C-unwind" fn changed_relation(_arg: pg_sys::Datum, relation: pg_s
 }
 
 fn bump() {
-    GENERATION.set(GENERATION.get() + 1);
+    GENERATION.fetch_add(1, Relaxed);
 }

@@ -176,6 +176,12 @@ pub fn is_ours(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
     }
 }
 
+/// Whether a setting has parse or plan trees printed.
+pub fn prints_trees() -> bool {
+    // SAFETY: backend-local settings.
+    unsafe { pg_sys::Debug_print_plan || pg_sys::Debug_print_parse || pg_sys::Debug_print_rewritten }
+}
+
 /// Turns off what prints node trees with their constants, for this backend.
 pub fn turn_off_debug_print() {
     // SAFETY: backend-local settings; the session's SHOW still says what it asked for.

@@ -9,16 +9,43 @@ use crate::pg::nodes::{list, oids};
 use crate::pg::{catalog, compat, partition, statement};
 
 /// Calls `f` with each relation that a list of permissions lets a statement write.
-pub fn for_each_written(permissions: *mut pg_sys::List, mut f: impl FnMut(pg_sys::Oid)) {
-    let writes = pg_sys::ACL_INSERT | pg_sys::ACL_UPDATE | pg_sys::ACL_DELETE | pg_sys::ACL_TRUNCATE;
+pub fn for_each_written(permissions: *mut pg_sys::List, f: impl FnMut(pg_sys::Oid)) {
     // SAFETY: the list that ExecutorCheckPerms_hook gets.
+    unsafe { written(permissions) }.for_each(f);
+}
+
+/// Whether there is any. Only looks, and never raises.
+pub fn any_written(permissions: *mut pg_sys::List) -> bool {
+    // SAFETY: as above.
+    unsafe { written(permissions) }.next().is_some()
+}
+
+/// # Safety
+/// `permissions` is the list that ExecutorCheckPerms_hook gets.
+unsafe fn written(permissions: *mut pg_sys::List) -> impl Iterator<Item = pg_sys::Oid> {
+    let writes = pg_sys::ACL_INSERT | pg_sys::ACL_UPDATE | pg_sys::ACL_DELETE | pg_sys::ACL_TRUNCATE;
+    // SAFETY: by contract.
+    unsafe { list(permissions) }
+        .map(|node| unsafe { compat::permission(node) })
+        .filter(move |(relation, required)| {
+            *relation != pg_sys::InvalidOid && required & writes as pg_sys::AclMode != 0
+        })
+        .map(|(relation, _)| relation)
+}
+
+/// Whether an index of the relation could have a card number among its keys: one of a type that is not PostgreSQL's own.
+/// Only looks, and never raises.
+///
+/// # Safety
+/// `info` is the planner's structure, just filled.
+pub unsafe fn may_have_pan_index(info: *mut pg_sys::RelOptInfo) -> bool {
+    // SAFETY: by contract.
     unsafe {
-        for node in list(permissions) {
-            let (relation, required) = compat::permission(node);
-            if relation != pg_sys::InvalidOid && required & writes as pg_sys::AclMode != 0 {
-                f(relation);
-            }
-        }
+        list((*info).indexlist).any(|index| {
+            let index = index.cast::<pg_sys::IndexOptInfo>();
+            (0..(*index).nkeycolumns as usize)
+                .any(|i| (*(*index).opcintype.add(i)).to_u32() >= pg_sys::FirstNormalObjectId)
+        })
     }
 }
 
