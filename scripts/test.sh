@@ -67,7 +67,14 @@ run() { # run NAME COMMAND...
     table+=("$(printf '%-18s %-7s %6d %6d %6d s' "$name" "$verdict" "$p" "$f" $((SECONDS - from)))")
 }
 
-lint() { cargo clippy -p pgpci-core -p pgpci-kms -p pgpci-cli --all-targets -- -D warnings; }
+lint() {
+    local pg_config major
+    pg_config=$(command -v "${PG_CONFIG:-pg_config}") || return 1
+    major=$("$pg_config" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
+    cargo clippy -p pgpci-core -p pgpci-kms -p pgpci-cli --all-targets -- -D warnings || return 1
+    # The extension in the profile that the suites after it build: its dependencies are compiled once.
+    PGRX_PG_CONFIG_PATH=$pg_config cargo clippy --profile "${PROFILE:-release}" --lib --no-default-features --features "pg$major" -- -D warnings
+}
 venv() { # venv REQUIREMENTS
     [ -x .venv/bin/python ] || python3 -m venv .venv || return 1
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1"

@@ -76,7 +76,7 @@ pub fn define() {
         ),
         (
             c"pgpci.aws_region",
-            c"The region of AWS KMS; default: what the server's surroundings say.",
+            c"The region of AWS KMS; default: what the server's environment or profile says.",
             &AWS_REGION,
         ),
         (

@@ -280,7 +280,7 @@ unsafe fn type_holds_pan(name: *mut pg_sys::TypeName) -> bool {
 /// `table` is a valid RangeVar.
 unsafe fn has_constraint_of_pan(table: *mut pg_sys::RangeVar) -> bool {
     // SAFETY: by contract.
-    unsafe { relation_of(table).is_some_and(|oid| relation::compares_written(oid)) }
+    unsafe { relation_of(table).is_some_and(relation::compares_written) }
 }
 
 /// Whether a column is a key, beside a card number, of what must be unique: with it, each pair is compared anew.

@@ -125,9 +125,8 @@ impl Source<'_> {
             if (*var).varlevelsup != 0 || number < 1 || (*var).varattno < 1 {
                 return false;
             }
-            let is_excluded =
-                !query.onConflict.is_null() && (*query.onConflict).exclRelIndex == number as i32;
-            let stays = query.resultRelation == number as i32 && column == Some((*var).varattno);
+            let is_excluded = !query.onConflict.is_null() && (*query.onConflict).exclRelIndex == number;
+            let stays = query.resultRelation == number && column == Some((*var).varattno);
             if is_excluded || stays {
                 return true;
             }

@@ -19,7 +19,7 @@ pub struct Config {
     /// A shell command that writes the key file's content; takes precedence over the file.
     /// Without either, provider `local` is not configured.
     pub local_key_command: Option<String>,
-    /// Provider `aws`, which needs no option where the server's surroundings name its region.
+    /// Provider `aws`, which needs no option where the server's environment or profile names its region.
     pub aws: AwsConfig,
     /// Provider `pkcs11`.
     pub pkcs11: Pkcs11Config,
