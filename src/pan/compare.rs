@@ -51,6 +51,9 @@ pub fn cmp(call: &mut Call) -> Result<Value> {
 /// hash support function 1
 pub fn hash(call: &mut Call) -> Result<Value> {
     search::require_in(call)?;
+    if call.is_for_statistics() {
+        return Ok((super::fingerprint(call.bytes(0)) as i32).into());
+    }
     Ok((call.pan(0)?.hash32() as i32).into())
 }
 
@@ -65,5 +68,9 @@ pub fn hash_extended(call: &mut Call) -> Result<Value> {
 
 fn order(call: &Call) -> Result<Ordering> {
     search::require_in(call)?;
+    // Statistics would tell which numbers are equal: to them each stored value is one of its own.
+    if call.is_for_statistics() {
+        return Ok(call.bytes(0).cmp(call.bytes(1)));
+    }
     Ok(cmp_stored(call.bytes(0), call.bytes(1))?)
 }

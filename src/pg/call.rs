@@ -164,6 +164,12 @@ impl Call {
         unsafe { caller::is_expression(self.expression()) }
     }
 
+    /// Whether ANALYZE calls for what arrays and rows are made of.
+    pub fn is_for_statistics(&self) -> bool {
+        // SAFETY: valid by `new`.
+        unsafe { caller::is_gathering_statistics(self.flinfo()) }
+    }
+
     /// The expression node of the call, or null.
     pub fn expression(&self) -> *mut pg_sys::Node {
         // SAFETY: valid by `new`; flinfo is set for every call that fmgr makes.

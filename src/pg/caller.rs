@@ -27,6 +27,19 @@ pub fn is_indirect_comparison(flinfo: *mut pg_sys::FmgrInfo) -> bool {
     }
 }
 
+/// Whether ANALYZE compares the elements of arrays or the fields of rows, to keep the most common ones.
+///
+/// # Safety
+/// `flinfo` is null or valid.
+pub unsafe fn is_gathering_statistics(flinfo: *mut pg_sys::FmgrInfo) -> bool {
+    // SAFETY: by contract; of the context only the address is compared.
+    unsafe {
+        !flinfo.is_null()
+            && (*flinfo).fn_mcxt == pg_sys::CacheMemoryContext
+            && (ANALYZING.get() > 0 || pg_sys::MyBackendType == pg_sys::BackendType::B_AUTOVAC_WORKER)
+    }
+}
+
 /// Whether what a look-up structure names as its expression is one: an index puts its options there, as a constant.
 ///
 /// # Safety
