@@ -124,7 +124,8 @@ def test_it_goes_on_after_it_was_terminated(many, attempt):
     check(many)
     left = outdated(many)
     reencrypt(many)
-    assert outdated(many) == 0 and (left > 0) == bool(failed)
+    # It may have been at the end of its work when it was told.
+    assert outdated(many) == 0 and (left == 0 or failed)
     check(many)
 
 
