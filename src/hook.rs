@@ -240,13 +240,13 @@ unsafe extern "C-unwind" fn post_parse(
         if let Some(next) = NEXT_PARSE {
             next(state, query, jumble);
         }
-        parsed_own();
+        parsed_own(query);
     }
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn parsed_own() {
-    enforce::parsed()
+unsafe extern "C-unwind" fn parsed_own(query: *mut pg_sys::Query) {
+    enforce::parsed(query)
 }
 
 #[cfg(feature = "pg15")]
