@@ -1,4 +1,13 @@
--- The life of keys.
+-- Vaults, and the life of their keys.
+
+CREATE FUNCTION create_vault(
+    name text, provider text DEFAULT NULL, kek text DEFAULT NULL, display_first integer DEFAULT 6, display_last integer DEFAULT 4,
+    searchable boolean DEFAULT true
+) RETURNS integer
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pci, pg_temp
+    AS 'MODULE_PATHNAME', 'pci_create_vault';
+COMMENT ON FUNCTION create_vault(text, text, text, integer, integer, boolean) IS
+    'makes a vault with keys of its own, wrapped as those of vault default where no provider is named, and returns its number; custodians only';
 
 CREATE FUNCTION rotate_key(vault text) RETURNS bigint
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pci, pg_temp

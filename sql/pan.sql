@@ -53,7 +53,7 @@ COMMENT ON TYPE pan IS 'A card number (PAN): stored encrypted, shown as its mask
 -- Casts
 
 CREATE FUNCTION to_vault(pan, integer, boolean) RETURNS pan
-    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pan_length';
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pan_length';
 COMMENT ON FUNCTION to_vault(pan, integer, boolean) IS
     'binds a value to the vault of its column';
 
@@ -256,6 +256,29 @@ CREATE FUNCTION text_hash_pan_extended(text, bigint) RETURNS bigint
     LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'text_hash_pan_extended';
 COMMENT ON FUNCTION text_hash_pan_extended(text, bigint) IS
     'support function of the operator classes';
+
+-- What the planner puts around a comparand of no vault: it takes the vault of the column. A card number made in the
+-- leader's transaction is known as such in the leader alone.
+
+CREATE FUNCTION comparand(text, vault integer) RETURNS pan
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'text_comparand';
+COMMENT ON FUNCTION comparand(text, integer) IS
+    'the digits in the vault of the column that they are compared with; stands in plans only; needs the capability search';
+
+CREATE FUNCTION comparand(pan, vault integer) RETURNS pan
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pan_comparand';
+COMMENT ON FUNCTION comparand(pan, integer) IS
+    'a parameter in the vault of the column that it is compared with; stands in plans only; needs the capability search';
+
+CREATE FUNCTION comparand(text[], vault integer) RETURNS pan[]
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'texts_comparand';
+COMMENT ON FUNCTION comparand(text[], integer) IS
+    'the digits in the vault of the column that they are compared with; stands in plans only; needs the capability search';
+
+CREATE FUNCTION comparand(pan[], vault integer) RETURNS pan[]
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pans_comparand';
+COMMENT ON FUNCTION comparand(pan[], integer) IS
+    'parameters in the vault of the column that they are compared with; stands in plans only; needs the capability search';
 
 CREATE OPERATOR pg_catalog.= (
     LEFTARG = pan,

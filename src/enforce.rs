@@ -7,12 +7,13 @@ use pgrx::pg_sys;
 use crate::access::search::{self, ForeignKeyCheck};
 use crate::access::{conflicts, copying, ddl, roles, storing, tables};
 use crate::error::Result;
-use crate::pan::{compare_text, output};
+use crate::pan::{comparand, output};
 use crate::pg::catalog::Mark;
 use crate::pg::statement::{self, Utility};
 use crate::pg::{
-    caller, catalog, comparands, ddl as pg_ddl, flow, glance, query, relation, session, walk, walk_plan,
+    caller, catalog, comparands, ddl as pg_ddl, flow, glance, query, relation, session, walk_plan,
 };
+use walk_plan::Vaults;
 
 /// Whether this statement is none of ours, as far as can be told by looking: then no hook does anything but call the
 /// next one.
@@ -31,9 +32,27 @@ pub fn has_open() -> bool {
 }
 
 /// What is known of a query before it is planned.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Look {
+    kind: Kind,
+    /// The vaults that it compares in, in a database with several.
+    vaults: Vaults,
+}
+
+impl Look {
+    /// Nothing to do with card numbers.
+    pub const CLEAR: Self = Self { kind: Kind::Clear, vaults: Vaults::NONE };
+
+    /// Whether there is nothing more to do.
+    pub fn is_clear(self) -> bool {
+        self.kind == Kind::Clear
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Look {
+enum Kind {
     /// It has nothing to do with card numbers, nor has what may be inlined.
     Clear,
     /// It compares none; what is inlined might.
@@ -50,45 +69,56 @@ pub enum Look {
 /// PostgreSQL's own foreign-key queries are judged when they start.
 pub fn before_planning(query: *mut pg_sys::Query) -> Look {
     if catalog::is_absent() {
-        return Look::Clear;
+        return Look::CLEAR;
     }
     if prints_trees() {
         ddl::keep_trees_out_of_logs();
     }
     if !glance::may_matter(query) {
-        return Look::Clear;
+        return Look::CLEAR;
     }
+    let compared = or_raise(search::compared(query));
     // An expression of a procedural language may run without being started.
     let judged_later =
         query::reads_tables(query) && (statement::may_be_foreign_key() || output::is_storing());
-    let compares = match judged_later {
-        true => walk::query_compares(query),
-        false => or_raise(search::check_query(query)),
-    };
-    match (compares, flow::copies_stored(query)) {
-        (true, true) => Look::CopiesAndCompares,
-        (true, false) => Look::Compares,
-        (false, true) => Look::Copies,
-        (false, false) => Look::Open,
+    if let Some(vaults) = &compared
+        && !judged_later
+    {
+        or_raise(search::require_on(vaults));
     }
+    if compared.is_some() && or_raise(search::is_plural()) {
+        // Those of a foreign-key statement hold what is stored.
+        comparands::bind_parameters(query, &comparand::MAKE, statement::may_be_foreign_key());
+    }
+    let kind = match (compared.is_some(), flow::copies_stored(query)) {
+        (true, true) => Kind::CopiesAndCompares,
+        (true, false) => Kind::Compares,
+        (false, true) => Kind::Copies,
+        (false, false) => Kind::Open,
+    };
+    Look { kind, vaults: Vaults::new(&compared.unwrap_or_default()) }
 }
 
 /// After it was planned: what was inlined shows only now; and the plan remembers that it compares.
 pub fn after_planning(plan: *mut pg_sys::PlannedStmt, look: Look) {
-    if look == Look::Clear {
-        return;
-    }
-    let compares = matches!(look, Look::Compares | Look::CopiesAndCompares);
-    if matches!(look, Look::Copies | Look::CopiesAndCompares) {
+    let compares = matches!(look.kind, Kind::Compares | Kind::CopiesAndCompares);
+    if matches!(look.kind, Kind::Copies | Kind::CopiesAndCompares) {
         walk_plan::mark(plan, Mark::Copies);
     }
     let inlined = !compares && walk_plan::plan_compares(plan);
-    if inlined && !statement::may_be_foreign_key() && !output::is_storing() {
-        or_raise(search::require());
+    let mut vaults = look.vaults.get();
+    if inlined {
+        if or_raise(search::is_plural()) {
+            vaults = search::of_operands(&walk_plan::vaults_compared(plan));
+        }
+        if !statement::may_be_foreign_key() && !output::is_storing() {
+            or_raise(search::require_on(&vaults));
+        }
     }
     if compares || inlined {
         walk_plan::mark(plan, Mark::Compares);
-        comparands::seal(plan, compare_text::sealed_comparand);
+        walk_plan::mark_vaults(plan, &vaults);
+        comparands::seal(plan, &comparand::MAKE);
     }
 }
 
@@ -110,7 +140,7 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
     }
     let marks = walk_plan::marks(plan);
     if marks.compares {
-        or_raise(search::require());
+        or_raise(search::require_on(&walk_plan::marked_vaults(plan)));
     }
     if query::writes(desc) {
         or_raise(storing::check(desc));
@@ -188,10 +218,16 @@ pub fn object_changes(class: pg_sys::Oid, object: pg_sys::Oid, drops: bool) {
     }
 }
 
-/// After a query was parsed: what would print it is off before it does.
-pub fn parsed() {
-    if !catalog::is_absent() {
+/// After a query was parsed: what would print it is off before it does; its literals take the vaults of their columns.
+pub fn parsed(query: *mut pg_sys::Query) {
+    if catalog::is_absent() {
+        return;
+    }
+    if prints_trees() {
         ddl::keep_trees_out_of_logs();
+    }
+    if session::can_read_catalog() && search::is_plural().unwrap_or(false) && glance::may_matter(query) {
+        comparands::bind_literals(query, &comparand::MAKE);
     }
 }
 

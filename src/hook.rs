@@ -75,13 +75,13 @@ unsafe extern "C-unwind" fn planner(
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        let look = if enforce::is_bystander() { enforce::Look::Clear } else { planner_own(query) };
+        let look = if enforce::is_bystander() { enforce::Look::CLEAR } else { planner_own(query) };
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         let plan = match NEXT_PLANNER {
             Some(next) => next(query, text, options, params),
             None => standard_planner(query, text, options, params),
         };
-        if look != enforce::Look::Clear {
+        if !look.is_clear() {
             planned_own(plan, look);
         }
         plan
@@ -246,15 +246,15 @@ unsafe extern "C-unwind" fn post_parse(
         if let Some(next) = NEXT_PARSE {
             next(state, query, jumble);
         }
-        if enforce::prints_trees() {
-            parsed_own();
+        if !enforce::is_bystander() {
+            parsed_own(query);
         }
     }
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn parsed_own() {
-    enforce::parsed()
+unsafe extern "C-unwind" fn parsed_own(query: *mut pg_sys::Query) {
+    enforce::parsed(query)
 }
 
 #[cfg(feature = "pg15")]

@@ -216,7 +216,7 @@ fn change_state(call: &mut Call, next: KeyState) -> Result<Value> {
 }
 
 /// The keys as they are now; nobody else changes any until this transaction ends.
-fn ring_to_change() -> Result<Rc<Ring>> {
+pub fn ring_to_change() -> Result<Rc<Ring>> {
     run("LOCK TABLE pci.key IN SHARE ROW EXCLUSIVE MODE", &[])?;
     let ring = Ring::reread()?;
     ring.require_active()?;
@@ -287,10 +287,12 @@ pub fn check_display(first: i32, last: i32) -> Result<()> {
     }
 }
 
-fn me() -> String {
+/// The name of who authenticated.
+pub fn me() -> String {
     session::role_name(session::user())
 }
 
-fn run(statement: &str, arguments: &[pgrx::datum::DatumWithOid<'_>]) -> Result<()> {
+/// Runs a statement that may write to our tables.
+pub fn run(statement: &str, arguments: &[pgrx::datum::DatumWithOid<'_>]) -> Result<()> {
     Ok(tables::writing(|| Spi::run_with_args(statement, arguments))?)
 }

@@ -12,8 +12,9 @@ pub mod roles;
 pub mod search;
 pub mod storing;
 pub mod tables;
+pub mod vaults;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use pgpci_core::access::Capability;
 
@@ -23,27 +24,45 @@ use crate::key::ring::{DEFAULT_VAULT, Ring};
 use crate::pg::{catalog, session};
 use policy::Grant;
 
+/// What was decided about the authenticated user.
 #[derive(Clone, Copy)]
-struct Decision {
+pub struct Decision {
     generation: u64,
     user: u32,
-    allowed: bool,
+    /// Whether they hold the capability.
+    pub allowed: bool,
     /// When a time limit of some grant makes the decision stale.
     until: i64,
 }
 
-const UNDECIDED: Decision = Decision { generation: 0, user: 0, allowed: false, until: 0 };
+impl Decision {
+    /// One that rests on this one and another.
+    pub fn and(self, other: Self, allowed: bool) -> Self {
+        Self { allowed, until: self.until.min(other.until), ..self }
+    }
+
+    /// Whether it is still right: of this state of the policy, for whose rights the code now has, and in its time.
+    pub fn holds(&self, generation: u64) -> bool {
+        (self.generation, self.user) == (generation, session::current_user().to_u32())
+            && (self.until == i64::MAX || session::now() < self.until)
+    }
+}
+
+/// Nothing is decided yet.
+pub const UNDECIDED: Decision = Decision { generation: 0, user: 0, allowed: false, until: 0 };
 
 thread_local! {
     // Decisions for the default vault, by capability: looked at once a value.
     static DECIDED: [Cell<Decision>; 4] = const { [const { Cell::new(UNDECIDED) }; 4] };
+    // Those for other vaults.
+    static OTHERS: RefCell<Vec<(Capability, i32, Decision)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Whether the authenticated user holds the capability on the vault now.
 pub fn may(capability: Capability, vault: i32) -> Result<bool> {
     let generation = catalog::generation();
     if vault != DEFAULT_VAULT {
-        return decide(capability, vault, generation).map(|d| d.allowed);
+        return decision(capability, vault).map(|d| d.allowed);
     }
     if let Some(allowed) = decided(capability, generation) {
         return Ok(allowed);
@@ -53,16 +72,29 @@ pub fn may(capability: Capability, vault: i32) -> Result<bool> {
     Ok(decision.allowed)
 }
 
-/// Whether it is known already that the user may, on the default vault.
-pub fn is_known_to(capability: Capability) -> bool {
-    decided(capability, catalog::generation()) == Some(true)
-}
-
 fn decided(capability: Capability, generation: u64) -> Option<bool> {
     let known = DECIDED.with(|decided| decided[capability as usize].get());
-    ((known.generation, known.user) == (generation, session::current_user().to_u32())
-        && (known.until == i64::MAX || session::now() < known.until))
-        .then_some(known.allowed)
+    known.holds(generation).then_some(known.allowed)
+}
+
+/// The same, with what it rests on. Remembered: while changes are decoded nothing can be looked up.
+pub fn decision(capability: Capability, vault: i32) -> Result<Decision> {
+    let generation = catalog::generation();
+    let known = OTHERS.with_borrow(|others| {
+        others
+            .iter()
+            .find(|(c, v, d)| (*c, *v) == (capability, vault) && d.holds(generation))
+            .map(|(.., d)| *d)
+    });
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let decision = decide(capability, vault, generation)?;
+    OTHERS.with_borrow_mut(|others| {
+        others.retain(|(c, v, d)| (*c, *v) != (capability, vault) && d.generation == generation);
+        others.push((capability, vault, decision));
+    });
+    Ok(decision)
 }
 
 /// 42501, recorded, unless the authenticated user holds the capability on the vault now.

@@ -1,6 +1,6 @@
 //! What the tables say about the installation, its vaults and their keys: read once, again after a change.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use pgpci_core::key::{Context, KeyId, KeyState, Purpose};
@@ -27,6 +27,20 @@ pub struct Vault {
     pub display: (u8, u8),
     /// Whether values carry an equality hash.
     pub searchable: bool,
+}
+
+impl Vault {
+    /// 0A000 where values carry no equality hash.
+    pub fn require_searchable(&self) -> Result<()> {
+        if self.searchable {
+            return Ok(());
+        }
+        Err(Error::new(
+            pgrx::PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("card numbers of vault \"{}\" cannot be compared or looked up", self.name),
+        )
+        .hint("The vault was made unsearchable; move its values to a searchable vault to look them up."))
+    }
 }
 
 /// The form of a key that waits to be confirmed.
@@ -103,6 +117,21 @@ impl Ring {
         Self::get()
     }
 
+    /// The ring, read anew if the key is unknown in what was read: replication brings keys without a word.
+    pub fn knowing(id: KeyId) -> Result<Rc<Ring>> {
+        // One look for a key in each state of the tables: values that were sealed elsewhere may be many.
+        thread_local! { static UNKNOWN: Cell<(u64, u64)> = const { Cell::new((0, 0)) } }
+        let ring = Self::get()?;
+        if ring.key(id).is_ok() || UNKNOWN.get() == (catalog::generation(), id.0) {
+            return Ok(ring);
+        }
+        let ring = Self::reread()?;
+        if ring.key(id).is_err() {
+            UNKNOWN.set((catalog::generation(), id.0));
+        }
+        Ok(ring)
+    }
+
     /// Whether nothing is in force yet: before `pci.init`, or after a restore into another cluster. A copy within
     /// the cluster is neither.
     pub fn is_unaccepted(&self) -> bool {
@@ -131,6 +160,16 @@ impl Ring {
     /// All keys of some vaults.
     pub fn keys_of(&self, vaults: &[i32]) -> impl Iterator<Item = &Key> {
         self.keys.iter().filter(move |key| vaults.contains(&key.vault))
+    }
+
+    /// All vaults.
+    pub fn vaults(&self) -> &[Vault] {
+        &self.vaults
+    }
+
+    /// The vault that digits go to when no column says otherwise.
+    pub fn default_vault(&self) -> Result<&Vault> {
+        self.vault(DEFAULT_VAULT)
     }
 
     /// The vault of this number.

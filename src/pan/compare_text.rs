@@ -10,6 +10,7 @@ use crate::access;
 use crate::error::Result;
 use crate::key::ring::DEFAULT_VAULT;
 use crate::pg::call::{Call, Value};
+use crate::pg::operand;
 
 /// `pan = text`
 pub fn eq(call: &mut Call) -> Result<Value> {
@@ -78,66 +79,62 @@ pub fn text_ge(call: &mut Call) -> Result<Value> {
 
 /// btree support function 1 for (text, text): the order of the hashes, in which `= ANY` walks the index
 pub fn text_cmp(call: &mut Call) -> Result<Value> {
-    let left = comparand(call, 0)?;
-    Ok((left.cmp(&comparand(call, 1)?) as i32).into())
+    let left = comparand(call, 0, None)?;
+    Ok((left.cmp(&comparand(call, 1, None)?) as i32).into())
 }
 
 /// hash support function 1 for text: the hash that an equal card number has
 pub fn hash(call: &mut Call) -> Result<Value> {
-    let equality = comparand(call, 0)?;
+    let equality = comparand(call, 0, None)?;
     Ok((hash_equality(&equality, 0) as u32 as i32).into())
 }
 
 /// hash support function 2 for text
 pub fn hash_extended(call: &mut Call) -> Result<Value> {
-    let equality = comparand(call, 0)?;
+    let equality = comparand(call, 0, None)?;
     Ok((hash_equality(&equality, call.i64(1) as u64) as i64).into())
-}
-
-/// The value that stands in a plan for a comparand given as text; None where it cannot be made now.
-pub fn sealed_comparand(text: &[u8]) -> Option<Vec<u8>> {
-    let made = match seal::is_sealed_text(text) {
-        true => PanBuf::parse_sealed(text).ok(),
-        false => ClearPan::parse(text).ok().and_then(|clear| super::comparand(&clear, DEFAULT_VAULT).ok()),
-    };
-    made.map(|pan| pan.as_bytes().to_vec())
 }
 
 /// The comparand of the scan so far: a keyed fingerprint of its text, never the digits, and its hash.
 #[derive(Clone, Copy)]
 struct Cached {
     fingerprint: u64,
+    vault: i32,
     hash: [u8; 16],
 }
 
-const UNCACHED: Cached = Cached { fingerprint: 0, hash: [0; 16] };
+const UNCACHED: Cached = Cached { fingerprint: 0, vault: 0, hash: [0; 16] };
 
 fn order(call: &mut Call, pan: usize, text: usize) -> Result<Ordering> {
-    let hash = comparand(call, text)?;
+    let hash = comparand(call, text, Some(pan))?;
     Ok(cmp_equality(call.pan(pan)?, &hash))
 }
 
-/// The equality hash of the comparand. Always a privilege: it builds a card number and compares it.
-fn comparand(call: &mut Call, i: usize) -> Result<[u8; 16]> {
+/// The equality hash of the comparand. Always a privilege: it builds a card number and compares it. Where no plan
+/// bound it to the vault of the column (a constraint), the expression says which that is.
+fn comparand(call: &mut Call, i: usize, column: Option<usize>) -> Result<[u8; 16]> {
     let fingerprint = super::fingerprint(call.bytes(i));
-    access::require(Capability::Search, DEFAULT_VAULT)?;
-    if let Some(cached) = call.cache(UNCACHED)
-        && cached.fingerprint == fingerprint
-    {
-        return Ok(cached.hash);
+    let known = call.cache(UNCACHED).map_or(UNCACHED, |cached| *cached);
+    let vault = match known.vault {
+        0 => column.and_then(|column| operand::vault_of_argument(call, column)).unwrap_or(DEFAULT_VAULT),
+        vault => vault,
+    };
+    access::require(Capability::Search, vault)?;
+    if known.fingerprint == fingerprint {
+        return Ok(known.hash);
     }
-    let hash = hash_of(call.bytes(i))?;
+    let hash = hash_of(call.bytes(i), vault)?;
     if let Some(cached) = call.cache(UNCACHED) {
-        *cached = Cached { fingerprint, hash };
+        *cached = Cached { fingerprint, vault, hash };
     }
     Ok(hash)
 }
 
-fn hash_of(text: &[u8]) -> Result<[u8; 16]> {
+fn hash_of(text: &[u8], vault: i32) -> Result<[u8; 16]> {
     if seal::is_sealed_text(text) {
         let pan = PanBuf::parse_sealed(text)?;
         // A value without a hash equals nothing that has one.
         return Ok(pan.as_pan().equality().copied().unwrap_or([0xff; 16]));
     }
-    super::equality_of(&ClearPan::parse(text)?, DEFAULT_VAULT)
+    super::equality_of(&ClearPan::parse(text)?, vault)
 }

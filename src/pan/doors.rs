@@ -1,6 +1,7 @@
 //! The doors that decrypt: each checks its capability and is recorded.
 
 use pgpci_core::access::Capability;
+use pgpci_core::key::KeyId;
 use pgpci_core::pan::ClearPan;
 use pgpci_core::seal::{self, Pan};
 use pgrx::PgSqlErrorCode;
@@ -28,6 +29,9 @@ struct Checked {
 const UNCHECKED: Checked =
     Checked { generation: 0, user: 0, key_id: 0, purpose: 0, until: 0, limit: 0, tally: Tally::NONE };
 
+const MOVES_BY_REVEAL: &str = "A stored card number moves to another vault by who may reveal it in the one where it is, for any purpose, \
+                               and store it in the other.";
+
 /// `pci.reveal(pan, purpose)`
 pub fn reveal(call: &mut Call) -> Result<Value> {
     if call.is_null(0) {
@@ -45,13 +49,27 @@ pub fn reveal(call: &mut Call) -> Result<Value> {
 /// `pci.hash_pan(pan)`: HMAC-SHA-256 of the whole number under the vault's hash key, 32 bytes.
 pub fn hash_pan(call: &mut Call) -> Result<Value> {
     let pan = call.pan(0)?;
-    let ring = Ring::get()?;
+    let ring = Ring::knowing(pan.key_id())?;
     ring.require_active()?;
     let vault = vault(&ring, pan)?;
     access::require(Capability::Search, vault)?;
+    ring.vault(vault)?.require_searchable()?;
     let clear = open(pan)?;
     audit::count_reveal(audit::begin_reveal("hash_pan", &ring.vault(vault)?.name, None));
     Ok(varlena(&key::with_hash(&ring, vault, |key| key.hash(&clear))?))
+}
+
+/// The digits of a stored value that moves to another vault: as `pci.reveal` without a purpose.
+pub fn open_to_move(ring: &Ring, pan: Pan<'_>, from: i32, to: i32) -> Result<ClearPan> {
+    ring.require_active()?;
+    let grant = access::require_reveal(from, None).map_err(|e| e.hint(MOVES_BY_REVEAL))?;
+    let clear = open(pan)?;
+    if let Some(limit) = grant.max_per_hour {
+        check_limit(limit)?;
+    }
+    let door = format!("move to vault \"{}\"", ring.vault(to)?.name);
+    audit::count_reveal(audit::begin_reveal(&door, &ring.vault(from)?.name, None));
+    Ok(clear)
 }
 
 fn check_reveal(call: &mut Call) -> Result<Checked> {
@@ -66,7 +84,7 @@ fn check_reveal(call: &mut Call) -> Result<Checked> {
     {
         return Ok(known);
     }
-    let ring = Ring::get()?;
+    let ring = Ring::knowing(KeyId(key_id))?;
     ring.require_active()?;
     let vault = vault(&ring, call.pan(0)?)?;
     let text = call.opt_text(1);

@@ -1,12 +1,11 @@
 //! Input and output of `pci.pan`: digits or sealed form in, mask (or sealed form) out.
 
-use pgpci_core::access::Capability;
-use pgpci_core::seal::Pan;
+use pgpci_core::seal::{Pan, PanBuf};
 
-use super::{make, output};
-use crate::access::{self, search};
+use super::{binding, make, output};
+use crate::access::search;
 use crate::error::{Error, Result};
-use crate::key::ring::{DEFAULT_VAULT, Ring};
+use crate::key::ring::{NO_VAULT, Ring};
 use crate::pg::call::{Call, Value, cstring, varlena};
 
 /// `pan_in(cstring, oid, integer)`
@@ -75,21 +74,9 @@ pub fn typmod_out(call: &mut Call) -> Result<Value> {
 
 /// The cast that binds a value to its column's vault.
 pub fn to_vault(call: &mut Call) -> Result<Value> {
-    let pan = call.pan(0)?;
-    let vault = call.i32(1);
-    if pan.is_comparand() {
-        return Err(access::refuse(Capability::Store, vault));
-    }
-    // Values of keys that are unknown here (a restore, replication) stay as they are.
-    let at_home = vault <= 0 || vault == DEFAULT_VAULT || {
-        let ring = Ring::get()?;
-        ring.vault(vault)?;
-        ring.key(pan.key_id()).is_ok_and(|key| key.vault == vault)
-    };
-    if !at_home {
-        return Err(Error::argument("the value belongs to another vault"));
-    }
-    Ok(varlena(pan.bytes()))
+    let (pan, vault) = (call.pan(0)?, call.i32(1));
+    let moved = if vault > NO_VAULT { binding::to_vault(pan, vault)? } else { None };
+    Ok(varlena(moved.as_ref().map_or(pan.bytes(), PanBuf::as_bytes)))
 }
 
 fn built(text: &[u8], typmod: i32) -> Result<Value> {
@@ -97,8 +84,17 @@ fn built(text: &[u8], typmod: i32) -> Result<Value> {
 }
 
 fn sealed(pan: Pan<'_>) -> Result<Vec<u8>> {
-    search::require_export()?;
+    require_export(pan)?;
     let mut text = Vec::with_capacity(128);
     pan.write_text(&mut text);
     Ok(text)
+}
+
+/// The value's vault says who may. While changes are decoded the latest keys may be unknown: then it takes every vault.
+fn require_export(pan: Pan<'_>) -> Result<()> {
+    let ring = Ring::get()?;
+    match ring.key(pan.key_id()) {
+        Ok(key) => search::require_export(key.vault),
+        Err(_) => ring.vaults().iter().try_for_each(|vault| search::require_export(vault.number)),
+    }
 }

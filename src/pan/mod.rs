@@ -1,5 +1,7 @@
 //! The type `pci.pan`.
 
+pub mod binding;
+pub mod comparand;
 pub mod compare;
 pub mod compare_text;
 pub mod doors;
@@ -18,40 +20,30 @@ use pgpci_core::key::{KeyId, Purpose};
 use pgpci_core::pan::ClearPan;
 use pgpci_core::seal::{self, PanBuf};
 
-use crate::error::{Error, Result};
-use crate::key::ring::{DEFAULT_VAULT, NO_VAULT, Ring};
-use crate::pg::{catalog, session};
+use crate::error::Result;
+use crate::key::ring::{NO_VAULT, Ring};
+use crate::pg::catalog;
 use crate::{access, key};
 
-/// The vault of a column's type modifier; the default vault without one.
-fn vault_of(typmod: i32) -> i32 {
-    if typmod > NO_VAULT { typmod } else { DEFAULT_VAULT }
-}
-
-/// A stored value from the digits or the sealed form. Whoever may search but not store gets a value that
-/// can be compared and nothing else, where no column is known that would keep it and no trigger runs, whose row would.
+/// A stored value from the digits or the sealed form, for a column with this type modifier.
 fn make(text: &[u8], typmod: i32) -> Result<PanBuf> {
+    let has_vault = typmod > NO_VAULT;
     if seal::is_sealed_text(text) {
-        return Ok(PanBuf::parse_sealed(text)?);
+        let pan = PanBuf::parse_sealed(text)?;
+        let moved = if has_vault { binding::to_vault(pan.as_pan(), typmod)? } else { None };
+        return Ok(moved.unwrap_or(pan));
     }
     let clear = ClearPan::parse(text)?;
-    let vault = vault_of(typmod);
-    if !access::may(Capability::Store, vault)? {
-        let can_compare = typmod <= NO_VAULT
-            && !output::is_storing()
-            && !session::in_trigger()
-            && access::may(Capability::Search, vault)?;
-        if !can_compare {
-            return Err(access::refuse(Capability::Store, vault));
-        }
-        return comparand(&clear, vault);
+    if !has_vault {
+        return binding::without_vault(&clear);
     }
-    store(&clear, vault)
+    access::require(Capability::Store, typmod)?;
+    store(&clear, typmod)
 }
 
 /// A value that can be compared with those of the vault and nothing else.
 fn comparand(clear: &ClearPan, vault: i32) -> Result<PanBuf> {
-    let equality = Sealing::of(vault)?.equality.ok_or_else(|| Error::state("the vault is not searchable"))?;
+    let equality = Sealing::equality_of(vault)?;
     key::with_equality(equality, |key| seal::comparand(key, clear))
 }
 
@@ -72,8 +64,7 @@ fn fingerprint(text: &[u8]) -> u64 {
 
 /// The equality hash of digits, for a comparison with values of the vault.
 fn equality_of(clear: &ClearPan, vault: i32) -> Result<[u8; 16]> {
-    let equality = Sealing::of(vault)?.equality.ok_or_else(|| Error::state("the vault is not searchable"))?;
-    key::with_equality(equality, |key| key.hash(clear))
+    key::with_equality(Sealing::equality_of(vault)?, |key| key.hash(clear))
 }
 
 /// What sealing into a vault needs to know, looked up once.
@@ -104,5 +95,12 @@ impl Sealing {
         let sealing = Self { data, equality, display: settings.display };
         LAST.set(Some((generation, vault, sealing)));
         Ok(sealing)
+    }
+
+    /// The key that comparisons in a vault take; 0A000 where it has none by its nature.
+    fn equality_of(vault: i32) -> Result<KeyId> {
+        let ring = Ring::get()?;
+        ring.vault(vault)?.require_searchable()?;
+        Ok(ring.current(vault, Purpose::Equality)?.id)
     }
 }

@@ -216,6 +216,11 @@ impl Call {
         pg_sys::Datum::from(0usize)
     }
 
+    /// The argument as PostgreSQL passes it.
+    pub fn argument(&self, i: usize) -> Value {
+        self.datum(i)
+    }
+
     fn arg(&self, i: usize) -> pg_sys::NullableDatum {
         assert!(i < self.len(), "argument out of range");
         // SAFETY: args has nargs elements.

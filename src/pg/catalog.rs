@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use pgrx::pg_sys;
 
+use crate::pg::functions::Functions;
 use crate::pg::session;
 
 /// The schema of every object of ours.
@@ -24,6 +25,10 @@ pub struct Catalog {
     pub pan: pg_sys::Oid,
     /// The operators in the order of `OPERATORS`: (pan, pan), (pan, text), (text, pan) of each.
     operators: [[pg_sys::Oid; 3]; OPERATORS.len()],
+    /// Functions that a query is searched for.
+    pub functions: Functions,
+    /// What stands behind the operators.
+    comparisons: Vec<pg_sys::Oid>,
     /// Tables, in the order of `TABLES`.
     tables: [pg_sys::Oid; TABLES.len()],
 }
@@ -70,6 +75,11 @@ impl Catalog {
     /// Whether the operator compares card numbers.
     pub fn is_pan_operator(&self, operator: pg_sys::Oid) -> bool {
         operator != pg_sys::InvalidOid && self.operators.iter().flatten().any(|ours| *ours == operator)
+    }
+
+    /// Whether the function is what stands behind such an operator.
+    pub fn is_comparison(&self, function: pg_sys::Oid) -> bool {
+        function.to_u32() >= pg_sys::FirstNormalObjectId && self.comparisons.contains(&function)
     }
 
     /// The operator that compares two card numbers as this one compares a card number with text.
@@ -208,7 +218,10 @@ fn look_up() -> Option<Catalog> {
             let name = CString::new(name).unwrap_or_default();
             pg_sys::get_relname_relid(name.as_ptr(), namespace)
         });
-        Some(Catalog { namespace, pan, operators, tables })
+        let behind = operators.iter().flatten().filter(|operator| **operator != pg_sys::InvalidOid);
+        let comparisons = behind.map(|operator| pg_sys::get_opcode(*operator)).collect();
+        let functions = Functions::look_up(pan);
+        Some(Catalog { namespace, pan, operators, functions, comparisons, tables })
     }
 }
 

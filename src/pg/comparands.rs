@@ -1,54 +1,130 @@
-//! Digits that a finished plan compares with, as text constants, become card numbers made for comparison only: they are
-//! hashed once instead of once a scan, and `EXPLAIN` and auto_explain have nothing but a mask to print.
+//! Comparands in the trees of a statement: literals, parameters and texts that are compared with a card number.
+//!
+//! They take the vault of the column that they are compared with. Literals do when they are parsed, while the
+//! transaction lasts that made them; parameters and texts when the statement is planned, by a function around them
+//! that leaves the comparison to the index. In a finished plan, what is known by then becomes a card number made for
+//! comparison only: it is hashed once instead of once a scan, and `EXPLAIN` and auto_explain have nothing but a mask
+//! to print.
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
-use crate::pg::call::{varlena, varlena_bytes};
+use crate::pg::call::Call;
 use crate::pg::catalog::{self, Catalog};
-use crate::pg::compat::expression_tree_walker;
+use crate::pg::compat::{expression_tree_walker, query_tree_walker};
 use crate::pg::nodes::list;
 use crate::pg::plan::{self, for_each_node};
+use crate::pg::{constants, operand};
 
-/// Makes the stored form of a comparand from its text; None where it cannot be made now: then the comparison says so
-/// when it is run.
-pub type Make = fn(&[u8]) -> Option<Vec<u8>>;
+/// Marks a call of ours. Card numbers have no collation: a call that a user writes never has one.
+const OURS: pg_sys::Oid = pg_sys::C_COLLATION_OID;
 
-/// Does so in a plan that the planner has just made, in its memory context.
-pub fn seal(plan: *mut pg_sys::PlannedStmt, make: Make) {
+/// How values are made; each takes what is at hand and the number of a vault. None: it stays as it is.
+pub struct Make {
+    /// The vault of columns without one, where nothing needs to be bound.
+    pub default: i32,
+    /// A comparand from text; None where it cannot be made now: then the comparison says so when it is run.
+    pub of_text: fn(&[u8], i32) -> Option<Vec<u8>>,
+    /// A comparand from a card number of no vault.
+    pub of_pan: fn(&[u8], i32) -> Option<Vec<u8>>,
+    /// The same for a literal that is parsed.
+    pub of_literal: fn(&[u8], i32) -> Option<Vec<u8>>,
+    /// A literal in the vault that it is cast to.
+    pub moved: fn(&[u8], i32) -> Option<Vec<u8>>,
+}
+
+/// How far the statement is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Parsed,
+    Planning,
+    PlanningTexts,
+    Planned,
+}
+
+/// Binds the literals of a query that was just parsed.
+pub fn bind_literals(query: *mut pg_sys::Query, make: &Make) {
+    bind(query, make, Stage::Parsed);
+}
+
+/// Binds parameters and texts of a query that is about to be planned; the planner may scribble on it, and so may we.
+/// `only_texts`: its parameters hold stored values.
+pub fn bind_parameters(query: *mut pg_sys::Query, make: &Make, only_texts: bool) {
+    bind(query, make, if only_texts { Stage::PlanningTexts } else { Stage::Planning });
+}
+
+fn bind(query: *mut pg_sys::Query, make: &Make, stage: Stage) {
     let Some(catalog) = catalog::get() else { return };
-    let sealer = Sealer { catalog: &catalog, make };
+    let binder = Binder { catalog: &catalog, make, stage };
+    // SAFETY: a valid query tree that may be changed.
+    unsafe {
+        visit(query.cast(), (&raw const binder).cast_mut().cast());
+        // EXPLAIN, CREATE TABLE AS and DECLARE hold the query that they are about.
+        let statement = (*query).utilityStmt;
+        if statement.is_null() {
+            return;
+        }
+        let inner = match (*statement).type_ {
+            NodeTag::T_ExplainStmt => (*statement.cast::<pg_sys::ExplainStmt>()).query,
+            NodeTag::T_CreateTableAsStmt => (*statement.cast::<pg_sys::CreateTableAsStmt>()).query,
+            NodeTag::T_DeclareCursorStmt => (*statement.cast::<pg_sys::DeclareCursorStmt>()).query,
+            _ => return,
+        };
+        if !inner.is_null() && (*inner).type_ == NodeTag::T_Query {
+            bind(inner.cast(), make, stage);
+        }
+    }
+}
+
+/// Seals what a finished plan compares with, in its memory context.
+pub fn seal(plan: *mut pg_sys::PlannedStmt, make: &Make) {
+    let Some(catalog) = catalog::get() else { return };
+    let binder = Binder { catalog: &catalog, make, stage: Stage::Planned };
     // SAFETY: a valid plan that nobody else sees yet.
     unsafe {
         for_each_node(plan, &mut |node| {
             for expression in plan::expressions(node) {
-                visit(expression, (&raw const sealer).cast_mut().cast());
+                visit(expression, (&raw const binder).cast_mut().cast());
             }
             false
         });
     }
 }
 
-struct Sealer<'a> {
+/// Whether a call of `pci.comparand` is one that we put into a plan.
+pub fn is_ours(call: &Call) -> bool {
+    let expression = call.expression();
+    // SAFETY: null or a node.
+    unsafe {
+        !expression.is_null()
+            && (*expression).type_ == NodeTag::T_FuncExpr
+            && (*expression.cast::<pg_sys::FuncExpr>()).funccollid == OURS
+    }
+}
+
+struct Binder<'a> {
     catalog: &'a Catalog,
-    make: Make,
+    make: &'a Make,
+    stage: Stage,
 }
 
 /// # Safety
-/// Called by PostgreSQL's tree walker with a node that may be changed and our `Sealer`.
+/// Called by PostgreSQL's tree walkers with a node that may be changed and our `Binder`.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, context: *mut core::ffi::c_void) -> bool {
     if node.is_null() {
         return false;
     }
-    // SAFETY: by contract; the tag says what the node is. The walker has no frame with a destructor.
+    // SAFETY: by contract; the tag says what the node is. The walkers have no frame with a destructor.
+    #[allow(ffi_unwind_calls, reason = "no value with a destructor is alive")]
     unsafe {
-        let sealer = &*context.cast::<Sealer<'_>>();
+        let binder = &*context.cast::<Binder<'_>>();
         match (*node).type_ {
+            NodeTag::T_Query => return query_tree_walker(node.cast(), Some(visit), context, 0),
             NodeTag::T_OpExpr | NodeTag::T_DistinctExpr | NodeTag::T_NullIfExpr => {
                 let expr = node.cast::<pg_sys::OpExpr>();
-                if let Some(operator) = sealer.catalog.operator_of_pans((*expr).opno)
-                    && sealer.seal_arguments((*expr).args)
+                if binder.bind_operands((*expr).opno, (*expr).args)
+                    && let Some(operator) = binder.catalog.operator_of_pans((*expr).opno)
                 {
                     (*expr).opno = operator;
                     (*expr).opfuncid = pg_sys::get_opcode(operator);
@@ -56,94 +132,236 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, context: *mut core::f
             }
             NodeTag::T_ScalarArrayOpExpr => {
                 let expr = node.cast::<pg_sys::ScalarArrayOpExpr>();
-                if let Some(operator) = sealer.catalog.operator_of_pans((*expr).opno)
-                    && sealer.seal_arguments((*expr).args)
+                if binder.bind_operands((*expr).opno, (*expr).args)
+                    && let Some(operator) = binder.catalog.operator_of_pans((*expr).opno)
                 {
                     (*expr).opno = operator;
                     (*expr).opfuncid = pg_sys::get_opcode(operator);
                 }
             }
+            NodeTag::T_FuncExpr if binder.stage == Stage::Parsed => binder.move_literal(node.cast()),
             _ => {}
         }
-        #[allow(ffi_unwind_calls, reason = "no value with a destructor is alive")]
         expression_tree_walker(node, Some(visit), context)
     }
 }
 
-impl Sealer<'_> {
-    /// Whether a constant among the arguments was text and is now a card number.
+impl Binder<'_> {
+    /// Binds what is compared with a column; true if a text among the operands is now a card number.
     ///
     /// # Safety
-    /// `args` is the list of the two arguments of a comparison, which may be changed.
-    unsafe fn seal_arguments(&self, args: *mut pg_sys::List) -> bool {
+    /// `args` is the list of operands of the operator, which may be changed.
+    unsafe fn bind_operands(&self, operator: pg_sys::Oid, args: *mut pg_sys::List) -> bool {
+        if !self.catalog.is_pan_operator(operator) {
+            return false;
+        }
         // SAFETY: by contract.
         unsafe {
-            for (i, node) in list(args).enumerate() {
-                if (*node).type_ != NodeTag::T_Const {
-                    continue;
+            let mut operands = list(args);
+            let (Some(left), Some(right)) = (operands.next(), operands.next()) else { return false };
+            let (vault, at) = match (operand::bound_vault(left), operand::bound_vault(right)) {
+                (Some(vault), None) => (vault, 1),
+                (None, Some(vault)) => (vault, 0),
+                // No column says a vault, or both do: only texts of a finished plan are left to do.
+                (None, None) => {
+                    (self.make.default, usize::from(catalog::contains_pan(pg_sys::exprType(left))))
                 }
-                let constant = &*node.cast::<pg_sys::Const>();
-                let sealed = match constant.consttype {
-                    _ if constant.constisnull => None,
-                    pg_sys::TEXTOID => {
-                        self.seal_text(constant.constvalue).map(|value| (self.catalog.pan, value))
+                (Some(_), Some(_)) => return false,
+            };
+            let place = &raw mut (*(*args).elements.add(at)).ptr_value;
+            let node = (*place).cast::<pg_sys::Node>();
+            let type_oid = pg_sys::exprType(node);
+            let is_text = type_oid == pg_sys::TEXTOID || type_oid == pg_sys::TEXTARRAYOID;
+            let bound = match self.stage {
+                Stage::Parsed if is_text || vault == self.make.default => None,
+                Stage::Parsed => self.literal(node, vault),
+                Stage::Planning | Stage::PlanningTexts if vault == self.make.default => None,
+                Stage::PlanningTexts if !is_text => None,
+                Stage::Planning | Stage::PlanningTexts => {
+                    self.literal(node, vault).or_else(|| self.wrapped(node, vault))
+                }
+                Stage::Planned => self.folded(node, vault),
+            };
+            let Some(bound) = bound else { return false };
+            *place = bound.cast();
+            is_text
+        }
+    }
+
+    /// A literal, or an array that has some among its elements, bound to the vault.
+    ///
+    /// # Safety
+    /// `node` is an operand, which may be changed.
+    unsafe fn literal(&self, node: *mut pg_sys::Node, vault: i32) -> Option<*mut pg_sys::Node> {
+        // SAFETY: by contract; the tag says what the node is.
+        unsafe {
+            match (*node).type_ {
+                NodeTag::T_Const => self.constant(node.cast(), vault),
+                NodeTag::T_ArrayExpr => {
+                    let elements = (*node.cast::<pg_sys::ArrayExpr>()).elements;
+                    for i in 0..list(elements).count() {
+                        let place = &raw mut (*(*elements).elements.add(i)).ptr_value;
+                        let element = (*place).cast::<pg_sys::Node>();
+                        if (*element).type_ == NodeTag::T_Const
+                            && (*element.cast::<pg_sys::Const>()).consttype == self.catalog.pan
+                            && let Some(bound) = self.constant(element.cast(), vault)
+                        {
+                            *place = bound.cast();
+                        }
                     }
-                    pg_sys::TEXTARRAYOID => self.seal_array(constant.constvalue),
-                    _ => None,
-                };
-                if let Some((type_oid, value)) = sealed {
-                    let made = pg_sys::makeConst(type_oid, -1, pg_sys::InvalidOid, -1, value, false, false);
-                    (*(*args).elements.add(i)).ptr_value = made.cast();
-                    return true;
+                    None
                 }
+                _ => None,
             }
-            false
         }
     }
 
     /// # Safety
-    /// `text` is a text datum.
-    unsafe fn seal_text(&self, text: pg_sys::Datum) -> Option<pg_sys::Datum> {
-        // SAFETY: by contract.
-        (self.make)(unsafe { varlena_bytes(text) }).map(|bytes| varlena(&bytes))
+    /// `constant` is valid.
+    unsafe fn constant(&self, constant: *mut pg_sys::Const, vault: i32) -> Option<*mut pg_sys::Node> {
+        // SAFETY: by contract; the type says what the value is.
+        unsafe {
+            let (pan, value) = (self.catalog.pan, (*constant).constvalue);
+            let of_pan = if self.stage == Stage::Parsed { self.make.of_literal } else { self.make.of_pan };
+            let (text, card) =
+                (|bytes: &[u8]| (self.make.of_text)(bytes, vault), |bytes: &[u8]| of_pan(bytes, vault));
+            let pans = || pg_sys::get_array_type(pan);
+            match (*constant).consttype {
+                _ if (*constant).constisnull => None,
+                pg_sys::TEXTOID => Some(constants::constant(pan, constants::made(value, &text)?)),
+                pg_sys::TEXTARRAYOID => {
+                    let array = constants::made_array(value, pg_sys::TEXTOID, pan, false, &text)?;
+                    Some(constants::constant(pans(), array))
+                }
+                oid if oid == pan => Some(constants::constant(pan, constants::made(value, &card)?)),
+                oid if oid == pans() => {
+                    Some(constants::constant(oid, constants::made_array(value, pan, pan, true, &card)?))
+                }
+                _ => None,
+            }
+        }
     }
 
+    /// The operand within the function that binds it when the statement is run.
+    ///
     /// # Safety
-    /// `array` is a text[] datum.
-    unsafe fn seal_array(&self, array: pg_sys::Datum) -> Option<(pg_sys::Oid, pg_sys::Datum)> {
-        const ALIGN: core::ffi::c_char = pg_sys::TYPALIGN_INT as _;
-        // SAFETY: by contract; the elements are replaced in place, and the array is made of them anew.
+    /// `node` is an operand.
+    unsafe fn wrapped(&self, node: *mut pg_sys::Node, vault: i32) -> Option<*mut pg_sys::Node> {
+        // SAFETY: by contract; the tag says what the node is.
         unsafe {
-            let array = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
-            let (mut elements, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
-            pg_sys::deconstruct_array(
-                array,
-                pg_sys::TEXTOID,
-                -1,
-                false,
-                ALIGN,
-                &mut elements,
-                &mut nulls,
-                &mut count,
-            );
-            for i in 0..count as usize {
-                if !*nulls.add(i) {
-                    *elements.add(i) = self.seal_text(*elements.add(i))?;
+            let (mut node, pan) = (node, self.catalog.pan);
+            // A text cast to a card number: the comparand is made of the text.
+            if (*node).type_ == NodeTag::T_FuncExpr {
+                let call = node.cast::<pg_sys::FuncExpr>();
+                let is_cast = (*call).funcid == self.catalog.functions.from_text;
+                if is_cast && self.catalog.functions.bound_to(call).is_none() {
+                    node = list((*call).args).next()?;
                 }
             }
-            let mut lower = 1;
-            let made = pg_sys::construct_md_array(
-                elements,
-                nulls,
-                1,
-                &mut count,
-                &mut lower,
-                self.catalog.pan,
-                -1,
-                false,
-                ALIGN,
-            );
-            Some((pg_sys::get_array_type(self.catalog.pan), pg_sys::Datum::from(made)))
+            let [text, card, texts, cards] = self.catalog.functions.comparands;
+            let pans = pg_sys::get_array_type(pan);
+            let (function, result) = match pg_sys::exprType(node) {
+                pg_sys::TEXTOID => (text, pan),
+                pg_sys::TEXTARRAYOID => (texts, pans),
+                oid if oid == pan && operand::is_of_no_vault(node) => (card, pan),
+                oid if oid == pans
+                    && (operand::is_of_no_vault(node) || (*node).type_ == NodeTag::T_ArrayExpr) =>
+                {
+                    (cards, pans)
+                }
+                _ => return None,
+            };
+            // A literal is bound by now, or never.
+            if function == pg_sys::InvalidOid
+                || ((*node).type_ == NodeTag::T_Const && [card, cards].contains(&function))
+            {
+                return None;
+            }
+            let args = pg_sys::lappend(std::ptr::null_mut(), node.cast());
+            let args = pg_sys::lappend(args, constants::number(vault).cast());
+            let form = pg_sys::CoercionForm::COERCE_EXPLICIT_CALL;
+            let none = pg_sys::InvalidOid;
+            Some(pg_sys::makeFuncExpr(function, result, args, OURS, none, form).cast())
+        }
+    }
+
+    /// In a finished plan: a text, or what was wrapped and is a constant by now.
+    ///
+    /// # Safety
+    /// `node` is an operand.
+    unsafe fn folded(&self, node: *mut pg_sys::Node, vault: i32) -> Option<*mut pg_sys::Node> {
+        // SAFETY: by contract; the tag says what the node is.
+        unsafe {
+            match (*node).type_ {
+                NodeTag::T_Const => match (*node.cast::<pg_sys::Const>()).consttype {
+                    pg_sys::TEXTOID | pg_sys::TEXTARRAYOID => {
+                        self.constant(node.cast(), vault).or_else(|| {
+                            if vault == self.make.default { None } else { self.wrapped(node, vault) }
+                        })
+                    }
+                    _ => None,
+                },
+                NodeTag::T_FuncExpr => {
+                    let call = node.cast::<pg_sys::FuncExpr>();
+                    let is_ours = self.catalog.functions.comparands.contains(&(*call).funcid);
+                    let argument = list((*call).args).next()?;
+                    match is_ours && (*call).funccollid == OURS && (*argument).type_ == NodeTag::T_Const {
+                        // A card number of a vault stays what it is.
+                        true => self.constant(argument.cast(), vault).or_else(|| {
+                            let is_card = (*argument.cast::<pg_sys::Const>()).consttype == self.catalog.pan;
+                            is_card.then_some(argument)
+                        }),
+                        false if is_ours || vault == self.make.default => None,
+                        false => self.leftover(node, vault),
+                    }
+                }
+                _ if vault == self.make.default => None,
+                _ => self.leftover(node, vault),
+            }
+        }
+    }
+
+    /// A text that came to light when a function was inlined.
+    ///
+    /// # Safety
+    /// `node` is an operand.
+    unsafe fn leftover(&self, node: *mut pg_sys::Node, vault: i32) -> Option<*mut pg_sys::Node> {
+        // SAFETY: by contract.
+        unsafe {
+            // Of a card number the function may not be called in a parallel worker.
+            match pg_sys::exprType(node) {
+                pg_sys::TEXTOID | pg_sys::TEXTARRAYOID => self.wrapped(node, vault),
+                _ => None,
+            }
+        }
+    }
+
+    /// Moves a literal to the vault that it is cast to. The cast stays: it says where the value belongs.
+    ///
+    /// # Safety
+    /// `call` is valid and may be changed.
+    unsafe fn move_literal(&self, call: *mut pg_sys::FuncExpr) {
+        // SAFETY: by contract; the tag says what the node is.
+        unsafe {
+            let functions = &self.catalog.functions;
+            if (*call).funcid != functions.to_vault {
+                return;
+            }
+            let (Some(vault), Some(argument)) = (functions.bound_to(call), list((*call).args).next()) else {
+                return;
+            };
+            if (*argument).type_ != NodeTag::T_Const {
+                return;
+            }
+            let constant = argument.cast::<pg_sys::Const>();
+            if (*constant).constisnull || (*constant).consttype != self.catalog.pan {
+                return;
+            }
+            if let Some(value) =
+                constants::made((*constant).constvalue, &|bytes| (self.make.moved)(bytes, vault))
+            {
+                (*constant).constvalue = value;
+            }
         }
     }
 }

@@ -65,6 +65,10 @@ exports! {
     pan_typmod_out / pg_finfo_pan_typmod_out => crate::pan::io::typmod_out;
     pan_typanalyze / pg_finfo_pan_typanalyze => crate::pg::analyze::typanalyze;
     pan_from_text / pg_finfo_pan_from_text => crate::pan::io::from_text;
+    pan_comparand / pg_finfo_pan_comparand => crate::pan::comparand::pan;
+    text_comparand / pg_finfo_text_comparand => crate::pan::comparand::text;
+    pans_comparand / pg_finfo_pans_comparand => crate::pan::comparand::pans;
+    texts_comparand / pg_finfo_texts_comparand => crate::pan::comparand::texts;
     pan_length / pg_finfo_pan_length => crate::pan::io::to_vault;
     pan_mask / pg_finfo_pan_mask => crate::pan::functions::mask;
     pan_bin / pg_finfo_pan_bin => crate::pan::functions::bin;
@@ -109,6 +113,7 @@ exports! {
     pci_set_display / pg_finfo_pci_set_display => crate::access::grant::set_display;
     pci_approve / pg_finfo_pci_approve => crate::access::requests::approve;
     pci_reject / pg_finfo_pci_reject => crate::access::requests::reject;
+    pci_create_vault / pg_finfo_pci_create_vault => crate::access::vaults::create_vault;
     pci_rotate_key / pg_finfo_pci_rotate_key => crate::access::custodian::rotate_key;
     pci_suspend_key / pg_finfo_pci_suspend_key => crate::access::custodian::suspend_key;
     pci_resume_key / pg_finfo_pci_resume_key => crate::access::custodian::resume_key;

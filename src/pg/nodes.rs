@@ -23,3 +23,14 @@ pub unsafe fn oids(list: *mut pg_sys::List) -> impl Iterator<Item = pg_sys::Oid>
     // SAFETY: by contract.
     (0..length).map(move |i| unsafe { (*(*list).elements.add(i as usize)).oid_value })
 }
+
+/// The elements of a list of integers.
+///
+/// # Safety
+/// `list` is null or a valid list of integers that outlives the iterator.
+pub unsafe fn integers(list: *mut pg_sys::List) -> impl Iterator<Item = i32> {
+    // SAFETY: by contract.
+    let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
+    // SAFETY: by contract.
+    (0..length).map(move |i| unsafe { (*(*list).elements.add(i as usize)).int_value })
+}

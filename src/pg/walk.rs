@@ -7,16 +7,40 @@ use pgrx::pg_sys::NodeTag;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::compat;
 use crate::pg::harmless::{self, is_harmless, is_harmless_operator};
-use crate::pg::nodes::{list, oids};
+use crate::pg::nodes::{integers, list, oids};
+use crate::pg::operand;
 
 /// Whether the query compares card numbers.
 pub fn query_compares(query: *mut pg_sys::Query) -> bool {
     let Some(catalog) = catalog::get() else {
         return false;
     };
-    let mut search = Search { catalog: &catalog };
+    let mut search = Search { catalog: &catalog, vaults: None };
     // SAFETY: a valid query tree, read only.
     unsafe { walker(query.cast(), (&raw mut search).cast()) }
+}
+
+/// The vaults that a query compares card numbers in, `PLAIN` among them where the column has no type modifier.
+pub fn vaults_compared(query: *mut pg_sys::Query) -> Vec<i32> {
+    // SAFETY: a valid query tree, read only.
+    unsafe { vaults_in(query.cast()) }
+}
+
+/// The same of an expression tree (of a plan) or a query.
+///
+/// # Safety
+/// `node` is null or valid.
+pub unsafe fn vaults_in(node: *mut pg_sys::Node) -> Vec<i32> {
+    let Some(catalog) = catalog::get() else {
+        return Vec::new();
+    };
+    let mut search = Search { catalog: &catalog, vaults: Some(Vec::new()) };
+    // SAFETY: by contract.
+    unsafe { walker(node, (&raw mut search).cast()) };
+    let mut vaults = search.vaults.unwrap_or_default();
+    vaults.sort_unstable();
+    vaults.dedup();
+    vaults
 }
 
 /// Whether an expression tree (of a plan) compares card numbers.
@@ -24,13 +48,15 @@ pub fn query_compares(query: *mut pg_sys::Query) -> bool {
 /// # Safety
 /// `node` is null or a valid expression tree.
 pub unsafe fn expression_compares(node: *mut pg_sys::Node, catalog: &Catalog) -> bool {
-    let mut search = Search { catalog };
+    let mut search = Search { catalog, vaults: None };
     // SAFETY: by contract.
     unsafe { walker(node, (&raw mut search).cast()) }
 }
 
 struct Search<'a> {
     catalog: &'a Catalog,
+    /// What is collected instead of stopping at the first find.
+    vaults: Option<Vec<i32>>,
 }
 
 /// # Safety
@@ -42,7 +68,7 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
     }
     // SAFETY: by contract; the tag says what the node is.
     unsafe {
-        let search = &*context.cast::<Search<'_>>();
+        let search = &mut *context.cast::<Search<'_>>();
         let found = match (*node).type_ {
             NodeTag::T_OpExpr | NodeTag::T_DistinctExpr | NodeTag::T_NullIfExpr => {
                 let expr = node.cast::<pg_sys::OpExpr>();
@@ -64,6 +90,7 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
                 let expr = node.cast::<pg_sys::FuncExpr>();
                 (harmless::compares_images((*expr).funcid)
                     && list((*expr).args).any(|arg| search.may_hold_pan(arg)))
+                    || search.catalog.is_comparison((*expr).funcid)
                     || search.arguments((*expr).args, || is_harmless((*expr).funcid))
             }
             NodeTag::T_Aggref => {
@@ -91,7 +118,7 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
             NodeTag::T_Query => {
                 let entries = list((*node.cast::<pg_sys::Query>()).rtable);
                 let mut groups = entries.flat_map(|entry| list(compat::grouped_by(entry.cast())));
-                if groups.any(|expression| search.holds_pan(expression)) {
+                if groups.any(|expression| search.holds_pan(expression) && search.found(expression)) {
                     return true;
                 }
                 let flags = pg_sys::QTW_EXAMINE_SORTGROUP as i32;
@@ -99,11 +126,51 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
             }
             _ => false,
         };
-        found || pg_sys::expression_tree_walker(node, Some(walker), context)
+        (found && search.found(node)) || pg_sys::expression_tree_walker(node, Some(walker), context)
     }
 }
 
 impl Search<'_> {
+    /// A node compares: true where that is all that is asked.
+    ///
+    /// # Safety
+    /// `node` is valid.
+    unsafe fn found(&mut self, node: *mut pg_sys::Node) -> bool {
+        let Some(vaults) = &mut self.vaults else { return true };
+        let before = vaults.len();
+        // SAFETY: by contract; the tag says what the node is.
+        unsafe {
+            macro_rules! add {
+                ($type:ident: $($field:ident),*) => {{
+                    let node = node.cast::<pg_sys::$type>();
+                    $(operand::add_vaults((*node).$field.cast(), vaults);)*
+                }};
+            }
+            match (*node).type_ {
+                NodeTag::T_OpExpr | NodeTag::T_DistinctExpr | NodeTag::T_NullIfExpr => add!(OpExpr: args),
+                NodeTag::T_ScalarArrayOpExpr => add!(ScalarArrayOpExpr: args),
+                NodeTag::T_RowCompareExpr => add!(RowCompareExpr: largs, rargs),
+                NodeTag::T_MinMaxExpr => add!(MinMaxExpr: args),
+                NodeTag::T_FuncExpr => add!(FuncExpr: args),
+                NodeTag::T_Aggref => add!(Aggref: args),
+                NodeTag::T_WindowFunc => add!(WindowFunc: args),
+                NodeTag::T_SetOperationStmt => {
+                    let operation = node.cast::<pg_sys::SetOperationStmt>();
+                    let types = oids((*operation).colTypes).zip(integers((*operation).colTypmods));
+                    let ours = types.filter(|(oid, _)| catalog::contains_pan(*oid));
+                    vaults.extend(ours.map(|(_, typmod)| typmod.max(operand::PLAIN)));
+                }
+                NodeTag::T_SortGroupClause => {}
+                _ => operand::add_vaults(node, vaults),
+            }
+        }
+        // Literals alone, and rows that say nothing of what is in them.
+        if vaults.len() == before {
+            vaults.push(operand::PLAIN);
+        }
+        false
+    }
+
     fn operator(&self, operator: pg_sys::Oid) -> bool {
         operator.to_u32() >= pg_sys::FirstNormalObjectId && self.catalog.is_pan_operator(operator)
     }

@@ -6,9 +6,86 @@ use pgrx::pg_sys::NodeTag;
 
 use crate::pg::catalog::{self, Catalog, Mark};
 use crate::pg::compat;
-use crate::pg::nodes::{list, oids};
+use crate::pg::nodes::{integers, list, oids};
+use crate::pg::operand;
 use crate::pg::plan::{self, for_each_node};
-use crate::pg::walk::expression_compares;
+use crate::pg::walk::{expression_compares, vaults_in};
+
+/// In place of a system cache: entries of a plan's dependencies that name vaults.
+const NO_CACHE: i32 = i32::MAX;
+
+/// Numbers of vaults, kept as PostgreSQL keeps lists while a statement is planned.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Vaults(*mut pg_sys::List);
+
+impl Vaults {
+    /// None.
+    pub const NONE: Self = Self(std::ptr::null_mut());
+
+    /// A copy of them.
+    pub fn new(vaults: &[i32]) -> Self {
+        // SAFETY: makes a list in the current memory context.
+        let list = |list, vault: &i32| unsafe { pg_sys::lappend_int(list, *vault) };
+        Self(vaults.iter().fold(std::ptr::null_mut(), list))
+    }
+
+    /// The numbers.
+    pub fn get(self) -> Vec<i32> {
+        // SAFETY: a list of integers that `new` made, in the context that the statement is planned in.
+        unsafe { integers(self.0) }.collect()
+    }
+}
+
+/// Names the vaults that a plan compares in beside its mark.
+pub fn mark_vaults(plan: *mut pg_sys::PlannedStmt, vaults: &[i32]) {
+    for vault in vaults {
+        // SAFETY: a plan that the planner has just made, in its memory context. PostgreSQL looks for entries of a
+        // cache that it has, and copies the others with the plan.
+        unsafe {
+            let size = size_of::<pg_sys::PlanInvalItem>();
+            let item = pg_sys::palloc0(size).cast::<pg_sys::PlanInvalItem>();
+            ((*item).type_, (*item).cacheId) = (NodeTag::T_PlanInvalItem, NO_CACHE);
+            (*item).hashValue = *vault as u32;
+            (*plan).invalItems = pg_sys::lappend((*plan).invalItems, item.cast());
+        }
+    }
+}
+
+/// The vaults that the mark names.
+pub fn marked_vaults(plan: *mut pg_sys::PlannedStmt) -> Vec<i32> {
+    // SAFETY: a valid plan.
+    unsafe {
+        list((*plan).invalItems)
+            .map(|item| &*item.cast::<pg_sys::PlanInvalItem>())
+            .filter(|item| item.cacheId == NO_CACHE)
+            .map(|item| item.hashValue as i32)
+            .collect()
+    }
+}
+
+/// The vaults that a plan compares in, or passes on card numbers of to a node that does.
+pub fn vaults_compared(plan: *mut pg_sys::PlannedStmt) -> Vec<i32> {
+    let mut vaults = Vec::new();
+    let Some(catalog) = catalog::get() else {
+        return vaults;
+    };
+    // SAFETY: a valid plan, read only.
+    unsafe {
+        for_each_node(plan, &mut |node| {
+            if compares_by_itself(node, &catalog) {
+                operand::add_vaults((*node).targetlist.cast(), &mut vaults);
+            }
+            for expression in plan::expressions(node) {
+                vaults.extend(vaults_in(expression));
+            }
+            false
+        });
+    }
+    vaults.sort_unstable();
+    vaults.dedup();
+    vaults
+}
 
 /// Marks a plan that the planner has just made. It now depends on the grants (or vaults), so that it is made anew,
 /// and the question asked again, whenever one of them changes.
@@ -108,15 +185,30 @@ unsafe fn expression_makes(node: *mut pg_sys::Node) -> bool {
                 expression_makes((*node.cast::<pg_sys::CoerceToDomain>()).arg.cast())
             }
             NodeTag::T_Var => false,
+            // Cast to a vault: where it is made, the cast itself checks.
+            NodeTag::T_FuncExpr if is_bound(node.cast()) => false,
+            NodeTag::T_ArrayCoerceExpr => {
+                let coercion = node.cast::<pg_sys::ArrayCoerceExpr>();
+                let each = (*coercion).elemexpr.cast::<pg_sys::Node>();
+                (*each).type_ != NodeTag::T_FuncExpr || !is_bound(each.cast())
+            }
             NodeTag::T_Const if (*node.cast::<pg_sys::Const>()).constisnull => false,
             NodeTag::T_Param
                 if (*node.cast::<pg_sys::Param>()).paramkind != pg_sys::ParamKind::PARAM_EXTERN =>
             {
                 false
             }
-            _ => catalog::contains_pan(pg_sys::exprType(node)),
+            // What has the type of a vault was bound to it.
+            _ => catalog::contains_pan(pg_sys::exprType(node)) && operand::bound_vault(node).is_none(),
         }
     }
+}
+
+/// # Safety
+/// `call` is a valid function call.
+unsafe fn is_bound(call: *mut pg_sys::FuncExpr) -> bool {
+    // SAFETY: by contract.
+    catalog::get().is_some_and(|catalog| unsafe { catalog.functions.bound_to(call) }.is_some())
 }
 
 /// Whether a node compares card numbers apart from its expressions: it sorts, groups or hashes by them.

@@ -190,11 +190,11 @@ class Cluster:
                 conn.execute("INSERT INTO payments VALUES (%s, %s, 100)", row[:2])
         return self
 
-    def grant(self, role, capability, asks=None, approves=None, dbname="postgres", **limits):
+    def grant(self, role, capability, asks=None, approves=None, dbname="postgres", vault="default", **limits):
         """Officer ann grants, with SQL expressions as limits; what is a request officer bob approves."""
         named = "".join(f", {name} => {value}" for name, value in limits.items())
         quoted = psycopg.sql.Identifier(role).as_string()
-        sql = f"SELECT pci.grant_access($${quoted}$$::regrole, 'default', '{capability}'{named})"
+        sql = f"SELECT pci.grant_access($${quoted}$$::regrole, '{vault}', '{capability}'{named})"
         with contextlib.ExitStack() as stack:
             asks = asks or stack.enter_context(self.connect("ann", dbname))
             request = asks.execute(sql).fetchone()[0]

@@ -7,6 +7,9 @@
 //!  3  shown: first<<4|last
 //!  4  shown digits, BCD, first and last ones side by side, zeros after (6 bytes)
 //! ```
+//!
+//! A value made before it is known where it goes is unbound: a comparand that carries its sealed digits.
+//!
 //! 82 bytes, or 66 without the equality hash: every number seals to the same length. Everything
 //! before the nonce is authenticated together with the ciphertext, so nothing of it can be changed
 //! or moved to another row's digits.
@@ -16,7 +19,7 @@ mod order;
 mod stored;
 mod text;
 
-pub use cipher::{comparand, open, seal, seal_hashed};
+pub use cipher::{comparand, open, open_unbound, seal, seal_hashed, unbound};
 pub use order::{cmp_equality, cmp_searchable, cmp_stored, hash_equality};
 pub use stored::{MAX_SEALED, MAX_SHOWN, Pan, PanBuf};
 pub use text::{SEALED_PREFIX, is_sealed_text};

@@ -35,8 +35,20 @@ pub fn seal_hashed(
     if !fits(shown, pan.len()) {
         return Err(Error::Truncation);
     }
-    let mut sealed = PanBuf::with_prefix(key.id(), hash, pan, shown);
-    let prefix = if hash.is_some() { SEARCHABLE_PREFIX } else { HEADER_LEN };
+    let sealed = PanBuf::with_prefix(key.id(), hash, pan, shown);
+    Ok(with_digits(sealed, key, pan, nonce))
+}
+
+/// A value of no vault yet: it can be compared (where a hash is at hand), shows nothing, and is never stored; what
+/// it carries is sealed for [`open_unbound`], which binds it.
+pub fn unbound(key: &mut DataKey, hash: Option<[u8; 16]>, pan: &ClearPan, nonce: &[u8; NONCE_LEN]) -> PanBuf {
+    let nothing = Truncation { first: 0, last: 0 };
+    with_digits(PanBuf::with_prefix(key.id(), hash, pan, nothing).into_unbound(), key, pan, nonce)
+}
+
+/// Fills the room behind the prefix.
+fn with_digits(mut sealed: PanBuf, key: &mut DataKey, pan: &ClearPan, nonce: &[u8; NONCE_LEN]) -> PanBuf {
+    let prefix = if sealed.as_pan().is_searchable() { SEARCHABLE_PREFIX } else { HEADER_LEN };
     let mut digits = pan.packed().to_be_bytes();
     let aad = AssociatedData::new(&sealed.bytes[..prefix]);
     let tag = key.xaes.seal_in_place(nonce, aad.as_bytes(), &mut digits);
@@ -44,7 +56,7 @@ pub fn seal_hashed(
     body[..NONCE_LEN].copy_from_slice(nonce);
     body[NONCE_LEN..][..CIPHERTEXT_LEN].copy_from_slice(&digits);
     body[NONCE_LEN + CIPHERTEXT_LEN..][..TAG_LEN].copy_from_slice(&tag);
-    Ok(sealed)
+    sealed
 }
 
 /// A value to compare stored ones with, for somebody who may search but not store: it has the
@@ -59,6 +71,18 @@ pub fn open(key: &mut DataKey, pan: Pan<'_>) -> Result<ClearPan, Error> {
     if pan.is_comparand() {
         return Err(Error::Comparand);
     }
+    open_digits(key, pan)
+}
+
+/// Opens a value of [`unbound`] with the key of its [`key_id`](Pan::key_id).
+pub fn open_unbound(key: &mut DataKey, pan: Pan<'_>) -> Result<ClearPan, Error> {
+    if !pan.is_unbound() {
+        return Err(Error::Comparand);
+    }
+    open_digits(key, pan)
+}
+
+fn open_digits(key: &mut DataKey, pan: Pan<'_>) -> Result<ClearPan, Error> {
     let prefix = if pan.is_searchable() { SEARCHABLE_PREFIX } else { HEADER_LEN };
     let (prefix, body) = pan.0.split_at(prefix);
     let (nonce, body) = body.split_first_chunk().ok_or(Error::Corrupt)?;

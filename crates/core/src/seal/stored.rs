@@ -22,6 +22,7 @@ const BODY_LEN: usize = NONCE_LEN + CIPHERTEXT_LEN + TAG_LEN;
 const VERSION: u8 = 1;
 const SEARCHABLE: u8 = 1;
 const COMPARAND: u8 = 2;
+const CARRIES: u8 = 4;
 
 /// A stored card number, borrowed. Its structure has been checked, its authenticity has not: that
 /// takes the key, see [`open`](super::open).
@@ -56,12 +57,17 @@ impl<'a> Pan<'a> {
         self.0[1] & COMPARAND != 0
     }
 
+    /// Whether it is a comparand that carries its sealed digits, to be bound to the vault of a column.
+    pub fn is_unbound(self) -> bool {
+        self.0[1] & CARRIES != 0
+    }
+
     /// The equality hash.
     pub fn equality(self) -> Option<&'a [u8; EQUALITY_LEN]> {
         if self.is_searchable() { self.0[HEADER_LEN..].first_chunk() } else { None }
     }
 
-    /// The nonce that it was sealed with; None for a comparand.
+    /// The nonce that it was sealed with; None where no digits are sealed.
     pub fn nonce(self) -> Option<&'a [u8; NONCE_LEN]> {
         let prefix = if self.is_searchable() { SEARCHABLE_PREFIX } else { HEADER_LEN };
         self.0[prefix..].first_chunk()
@@ -153,6 +159,14 @@ pub struct PanBuf {
 }
 
 impl PanBuf {
+    /// Takes stored bytes, if they are what some version of pgpci could have written.
+    pub fn from_stored(stored: &[u8]) -> Result<PanBuf, Error> {
+        let pan = Pan::from_stored(stored)?;
+        let mut bytes = [0; MAX_SEALED];
+        bytes[..pan.0.len()].copy_from_slice(pan.0);
+        Ok(PanBuf { bytes, len: pan.0.len() as u8 })
+    }
+
     /// The value, borrowed.
     pub fn as_pan(&self) -> Pan<'_> {
         Pan(self.as_bytes())
@@ -183,6 +197,12 @@ impl PanBuf {
             prefix = SEARCHABLE_PREFIX;
         }
         PanBuf { bytes, len: (prefix + BODY_LEN) as u8 }
+    }
+
+    /// Marks the value as a comparand that carries its digits.
+    pub(super) fn into_unbound(mut self) -> PanBuf {
+        self.bytes[1] |= COMPARAND | CARRIES;
+        self
     }
 
     /// Drops the room for sealed digits and marks the value as a comparand.
@@ -225,7 +245,9 @@ pub(super) fn bcd(pan: &ClearPan, shown: Truncation) -> [u8; MAX_SHOWN / 2] {
 #[inline]
 pub(super) fn comparison_key(bytes: &[u8]) -> Option<u128> {
     let is_searchable = match bytes.len() {
-        MAX_SEALED => bytes[..2] == [VERSION, SEARCHABLE],
+        MAX_SEALED => {
+            bytes[..2] == [VERSION, SEARCHABLE] || bytes[..2] == [VERSION, SEARCHABLE | COMPARAND | CARRIES]
+        }
         SEARCHABLE_PREFIX => bytes[..2] == [VERSION, SEARCHABLE | COMPARAND],
         _ => false,
     };
@@ -244,6 +266,9 @@ fn is_possible(bytes: &[u8]) -> bool {
         SEARCHABLE => EQUALITY_LEN + BODY_LEN,
         // Flags of a comparand; it belongs to no data key.
         3 if header[10..] == [0; 8] => EQUALITY_LEN,
+        // An unbound value shows nothing.
+        6 if header[3] == 0 => BODY_LEN,
+        7 if header[3] == 0 => EQUALITY_LEN + BODY_LEN,
         _ => return false,
     };
     let shown = Truncation { first: header[3] >> 4, last: header[3] & 15 };

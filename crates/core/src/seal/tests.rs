@@ -135,7 +135,10 @@ fn impossible_bytes_are_corrupt() {
         (1, 0),    // says unsearchable, but has a hash
         (1, 2),    // a comparand without a hash
         (1, 3),    // a comparand with digits
-        (1, 5),    // unknown flag
+        (1, 4),    // carries digits, and is no comparand
+        (1, 5),    // the same
+        (1, 7),    // unbound, and shows digits
+        (1, 9),    // unknown flag
         (2, 11),   // too few digits
         (2, 20),   // too many
         (2, 13),   // would hide three
@@ -164,6 +167,31 @@ fn comparands_compare_and_do_nothing_else() {
     assert_eq!(mask(&value), "****************");
     assert_eq!(open(&mut data_key(), stored), Err(Error::Comparand));
     assert_eq!(PanBuf::parse_sealed(text(&value).as_bytes()).err(), Some(Error::SealedSyntax));
+}
+
+#[test]
+fn unbound_values_open_for_binding_only() {
+    let hash = equality_key().hash(&pan(VISA));
+    for hash in [None, Some(hash)] {
+        let value = unbound(&mut data_key(), hash, &pan(VISA), NONCE);
+        let stored = Pan::from_stored(value.as_bytes()).unwrap();
+        assert!(stored.is_comparand() && stored.is_unbound());
+        assert_eq!(mask(&value), "****************");
+        assert_eq!(stored.nonce(), Some(NONCE));
+        assert_eq!(open(&mut data_key(), stored), Err(Error::Comparand));
+        assert_eq!(open_unbound(&mut data_key(), stored).unwrap().to_digits().as_str(), VISA);
+        assert_eq!(PanBuf::parse_sealed(text(&value).as_bytes()).err(), Some(Error::SealedSyntax));
+        let same = sealed(VISA, 6, 4);
+        assert_eq!(stored == same.as_pan(), hash.is_some());
+        assert_eq!(cmp_stored(value.as_bytes(), same.as_bytes()).unwrap().is_eq(), hash.is_some());
+        // Made a stored value by hand, it does not open.
+        let mut stored = value.as_bytes().to_vec();
+        stored[1] &= 1;
+        let forged = Pan::from_stored(&stored).unwrap();
+        assert_eq!(open(&mut data_key(), forged), Err(Error::Corrupt));
+    }
+    let stored = sealed(VISA, 6, 4);
+    assert_eq!(open_unbound(&mut data_key(), stored.as_pan()), Err(Error::Comparand));
 }
 
 #[test]
