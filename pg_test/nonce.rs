@@ -7,6 +7,7 @@ mod tests {
     use pgrx::prelude::*;
 
     use crate::key::nonce;
+    use crate::pg::activity::{self, Kind};
     use crate::pg_test::set_up::{grant, run, set_up, value};
 
     fn next() -> [u8; 24] {
@@ -24,15 +25,47 @@ mod tests {
         }
     }
 
-    /// Within one prefix what follows it is new, also when the buffer of 340 is used up and filled again.
+    /// Random bytes are fetched many at a time: also where the buffer is used up and filled again, they are new.
     #[pg_test]
-    fn nonces_of_one_prefix_differ_across_refills() {
-        let nonces: Vec<_> = (0..340 * 3 + 1).map(|_| next()).collect();
-        let prefixes: HashSet<_> = nonces.iter().map(|n| &n[..12]).collect();
-        let rests: HashSet<_> = nonces.iter().map(|n| &n[12..]).collect();
-        assert!(prefixes.len() <= 2, "a prefix serves many values: {}", prefixes.len());
-        assert_eq!(rests.len(), nonces.len());
-        assert!(!rests.contains(&[0; 12][..]), "the buffer was filled");
+    fn prefixes_differ_across_refills() {
+        let prefixes: HashSet<_> = (0..340 * 3 + 1)
+            .map(|_| {
+                let nonce = next();
+                nonce::transaction_ends();
+                nonce[..12].to_vec()
+            })
+            .collect();
+        assert_eq!(prefixes.len(), 340 * 3 + 1);
+        assert!(!prefixes.contains(&[0; 12][..]), "the buffer was filled");
+    }
+
+    #[pg_test]
+    fn values_are_mine_until_the_transaction_ends() {
+        let nonce = next();
+        assert!(nonce::is_mine(&nonce) && nonce::is_mine_to_write(&nonce));
+        let stored = match nonce::next_of_stored() {
+            Ok(nonce) => nonce,
+            Err(error) => panic!("{error:?}"),
+        };
+        assert!(!nonce::is_of_transaction(&stored));
+        nonce::transaction_ends();
+        assert!(!nonce::is_mine(&nonce));
+    }
+
+    /// What a statement made is not the one's that runs inside of it; what that makes is.
+    #[pg_test]
+    fn a_statement_inside_another_writes_its_own() {
+        let typed = next();
+        let outer = activity::enter(Kind::Write(activity::new_write(false)));
+        let of_outer = next();
+        assert!(nonce::is_mine_to_write(&typed) && nonce::is_mine_to_write(&of_outer));
+        let inner = activity::enter(Kind::Write(activity::new_write(false)));
+        let of_inner = next();
+        assert!(!nonce::is_mine_to_write(&typed) && !nonce::is_mine_to_write(&of_outer));
+        assert!(nonce::is_mine_to_write(&of_inner));
+        activity::leave(inner);
+        assert!(nonce::is_mine_to_write(&typed) && nonce::is_mine_to_write(&of_inner));
+        activity::leave(outer);
     }
 
     /// What is stored carries them: equal numbers never look alike but for what is shown and the equality hash.

@@ -4,15 +4,12 @@ use std::cell::{Cell, RefCell};
 
 use pgrx::pg_sys;
 
-use crate::access::search::{self, ForeignKeyCheck};
-use crate::access::{conflicts, copying, ddl, roles, storing, tables};
+use crate::access::{conflicts, ddl, indexing, roles, search, storing, tables};
 use crate::error::Result;
 use crate::pan::{comparand, output};
-use crate::pg::catalog::Mark;
+use crate::pg::activity::{self, Kind};
 use crate::pg::statement::{self, Utility};
-use crate::pg::{
-    caller, catalog, comparands, ddl as pg_ddl, flow, glance, query, relation, session, walk_plan,
-};
+use crate::pg::{catalog, comparands, ddl as pg_ddl, glance, query, relation, session, walk_plan};
 use walk_plan::Vaults;
 
 /// Whether this statement is none of ours, as far as can be told by looking: then no hook does anything but call the
@@ -28,41 +25,37 @@ pub fn prints_trees() -> bool {
 
 /// Whether anything is open that the end of a query closes.
 pub fn has_open() -> bool {
-    search::running() > 0 || conflicts::is_writing()
+    activity::has_started() || conflicts::is_writing()
 }
 
 /// What is known of a query before it is planned.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Look {
-    kind: Kind,
+    sight: Sight,
     /// The vaults that it compares in, in a database with several.
     vaults: Vaults,
 }
 
-impl Look {
-    /// Nothing to do with card numbers.
-    pub const CLEAR: Self = Self { kind: Kind::Clear, vaults: Vaults::NONE };
-
-    /// Whether there is nothing more to do.
-    pub fn is_clear(self) -> bool {
-        self.kind == Kind::Clear
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Kind {
+enum Sight {
     /// It has nothing to do with card numbers, nor has what may be inlined.
     Clear,
     /// It compares none; what is inlined might.
     Open,
-    /// It copies stored card numbers, and compares none.
-    Copies,
     /// It compares card numbers.
     Compares,
-    /// Both.
-    CopiesAndCompares,
+}
+
+impl Look {
+    /// Nothing to do with card numbers.
+    pub const CLEAR: Self = Self { sight: Sight::Clear, vaults: Vaults::NONE };
+
+    /// Whether there is nothing more to do.
+    pub fn is_clear(self) -> bool {
+        self.sight == Sight::Clear
+    }
 }
 
 /// Before a query is planned: planning runs functions and shows estimates, so it is too late after.
@@ -90,21 +83,13 @@ pub fn before_planning(query: *mut pg_sys::Query) -> Look {
         // Those of a foreign-key statement hold what is stored.
         comparands::bind_parameters(query, &comparand::MAKE, statement::may_be_foreign_key());
     }
-    let kind = match (compared.is_some(), flow::copies_stored(query)) {
-        (true, true) => Kind::CopiesAndCompares,
-        (true, false) => Kind::Compares,
-        (false, true) => Kind::Copies,
-        (false, false) => Kind::Open,
-    };
-    Look { kind, vaults: Vaults::new(&compared.unwrap_or_default()) }
+    let sight = if compared.is_some() { Sight::Compares } else { Sight::Open };
+    Look { sight, vaults: Vaults::new(&compared.unwrap_or_default()) }
 }
 
 /// After it was planned: what was inlined shows only now; and the plan remembers that it compares.
 pub fn after_planning(plan: *mut pg_sys::PlannedStmt, look: Look) {
-    let compares = matches!(look.kind, Kind::Compares | Kind::CopiesAndCompares);
-    if matches!(look.kind, Kind::Copies | Kind::CopiesAndCompares) {
-        walk_plan::mark(plan, Mark::Copies);
-    }
+    let compares = look.sight == Sight::Compares;
     let inlined = !compares && walk_plan::plan_compares(plan);
     let mut vaults = look.vaults.get();
     if inlined {
@@ -116,7 +101,7 @@ pub fn after_planning(plan: *mut pg_sys::PlannedStmt, look: Look) {
         }
     }
     if compares || inlined {
-        walk_plan::mark(plan, Mark::Compares);
+        walk_plan::mark(plan);
         walk_plan::mark_vaults(plan, &vaults);
         comparands::seal(plan, &comparand::MAKE);
     }
@@ -128,86 +113,107 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
         return;
     }
     let plan = query::plan(desc);
-    let kind = match (statement::is_foreign_key(desc, flags), query::operation(desc)) {
-        (false, _) => ForeignKeyCheck::None,
-        (true, pg_sys::CmdType::CMD_SELECT) => ForeignKeyCheck::Read,
-        (true, _) => ForeignKeyCheck::Write,
-    };
-    search::query_starts(desc as usize, kind);
     learn_export();
-    if kind != ForeignKeyCheck::None {
-        return;
+    let kind = match (statement::is_foreign_key(desc, flags), query::operation(desc)) {
+        (true, pg_sys::CmdType::CMD_SELECT) => Kind::ForeignKeyRead,
+        (true, _) => indexing::kind_of_cascade(desc),
+        (false, _) => {
+            let marked = walk_plan::is_marked(plan);
+            if marked {
+                or_raise(search::require_on(&walk_plan::marked_vaults(plan)));
+            }
+            match query::writes(desc) {
+                true => start_write(desc),
+                false if marked => Kind::Compares,
+                false => Kind::Query,
+            }
+        }
+    };
+    if kind != Kind::Query || activity::has_started() {
+        activity::starts(desc as usize, kind);
     }
-    let marks = walk_plan::marks(plan);
-    if marks.compares {
-        or_raise(search::require_on(&walk_plan::marked_vaults(plan)));
-    }
-    if query::writes(desc) {
-        or_raise(storing::check(desc));
-        or_raise(copying::check(desc, marks.copies));
-        or_raise(conflicts::start(desc));
-    }
+}
+
+fn start_write(desc: *mut pg_sys::QueryDesc) -> Kind {
+    or_raise(storing::check(desc));
+    or_raise(conflicts::start(desc));
+    indexing::kind(desc)
+}
+
+/// A plan is run, or finished; what is returned goes to `stops`.
+pub fn runs(desc: *mut pg_sys::QueryDesc) -> usize {
+    if is_bystander() { NOWHERE } else { activity::enter_query(desc as usize) }
+}
+
+/// It is not run any more, for now.
+pub fn stops(depth: usize) {
+    activity::leave(depth);
 }
 
 /// A plan ends.
 pub fn end(desc: *mut pg_sys::QueryDesc) {
-    search::query_ends(desc as usize);
+    let kind = activity::started(desc as usize);
+    activity::ends(desc as usize);
     conflicts::end(desc);
+    if kind == Some(Kind::ForeignKeyRead) && query::processed(desc) == 0 && indexing::is_about_typed(desc) {
+        or_raise(conflicts::missed());
+    }
 }
 
 /// A utility statement begins; what is returned goes to `utility_ends` if it succeeds.
-pub fn utility_begins(node: *mut pg_sys::Node) -> u8 {
+pub fn utility_begins(node: *mut pg_sys::Node) -> Begun {
     // Roles belong to the cluster: in every database.
     if session::can_read_catalog() {
         or_raise(roles::check_statement(node));
     }
     if catalog::is_absent() {
-        return Utility::Other as u8;
+        return Begun { kind: Utility::Other, depth: NOWHERE };
     }
     for relation in statement::relations_changed(node) {
         or_raise(tables::check_write(relation));
     }
     or_raise(ddl::check_statement(node));
     pg_ddl::set_dropping_extension(pg_ddl::drops_extension(node));
-    if pg_ddl::refreshes(node) {
-        REFRESHING.set(true);
-    }
     let kind = statement::classify(node, output::DUMP_CURSOR);
     match kind {
         Utility::Exports => output::exporting(true),
-        Utility::Stores => output::storing(true),
+        Utility::Copies | Utility::Stores => output::storing(true),
         Utility::Dumps => output::dumping(true),
-        Utility::Analyzes => caller::analyzing(true),
-        Utility::Other => {}
+        Utility::Analyzes | Utility::Other => {}
     }
-    kind as u8
+    let running = match kind {
+        Utility::Copies => indexing::kind_of_copy(),
+        Utility::Analyzes => Kind::Analyze,
+        _ => Kind::Utility,
+    };
+    Begun { kind, depth: activity::enter(running) }
 }
 
+/// A utility statement that has begun.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Begun {
+    kind: Utility,
+    depth: usize,
+}
+
+/// A depth that nothing was entered at.
+const NOWHERE: usize = usize::MAX;
+
 /// A utility statement has succeeded.
-pub fn utility_ends(kind: u8, node: *mut pg_sys::Node) {
+pub fn utility_ends(begun: Begun, node: *mut pg_sys::Node) {
+    activity::leave(begun.depth);
     if !catalog::is_absent() {
         or_raise(ddl::check_partition_key(node));
     }
     pg_ddl::set_dropping_extension(false);
-    if pg_ddl::refreshes(node) {
-        REFRESHING.set(false);
-    }
-    match kind {
-        k if k == Utility::Exports as u8 => output::exporting(false),
-        k if k == Utility::Stores as u8 => {
+    match begun.kind {
+        Utility::Exports => output::exporting(false),
+        Utility::Copies | Utility::Stores => {
             output::storing(false);
             conflicts::end_copy();
         }
-        k if k == Utility::Analyzes as u8 => caller::analyzing(false),
         _ => {}
-    }
-}
-
-/// A function of PostgreSQL's that compares whole rows by their bytes is about to be called, perhaps by an expression
-/// that no plan shows.
-pub fn image_function_runs() {
-    if !catalog::is_absent() && !REFRESHING.get() && session::has_client() {
-        or_raise(search::require());
     }
 }
 
@@ -254,14 +260,12 @@ pub fn relation_info(info: *mut pg_sys::RelOptInfo) {
 #[derive(Clone, Copy)]
 struct Depth {
     output: (u32, u32),
-    analyzing: u32,
     running: usize,
+    dropping: bool,
 }
 
 thread_local! {
     static SUBTRANSACTIONS: RefCell<Vec<(pg_sys::SubTransactionId, Depth)>> = const { RefCell::new(Vec::new()) };
-    // REFRESH MATERIALIZED VIEW CONCURRENTLY compares rows; what it copies is judged otherwise.
-    static REFRESHING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A transaction ends.
@@ -270,7 +274,7 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
     let aborts = event == E::XACT_EVENT_ABORT;
     if aborts || matches!(event, E::XACT_EVENT_COMMIT | E::XACT_EVENT_PREPARE) {
         conflicts::transaction_ends(aborts);
-        search::keep_running(0);
+        activity::transaction_ends(aborts);
         crate::key::nonce::transaction_ends();
         crate::key::transaction_ends(aborts);
         output::dumping(false);
@@ -280,9 +284,7 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
     // A utility statement may commit while it runs (VACUUM): only a failure cuts it off.
     if aborts {
         output::set_depth((0, 0));
-        caller::set_analyzing_depth(0);
         pg_ddl::set_dropping_extension(false);
-        REFRESHING.set(false);
         tables::reset();
     }
     // A walsender decodes later, when nothing can be read: it learns now what its user may do.
@@ -298,17 +300,17 @@ pub fn subtransaction(event: pg_sys::SubXactEvent::Type, id: pg_sys::SubTransact
         E::SUBXACT_EVENT_START_SUB => {
             let depth = Depth {
                 output: output::depth(),
-                analyzing: caller::analyzing_depth(),
-                running: search::running(),
+                running: activity::depth(),
+                dropping: pg_ddl::dropping_extension(),
             };
             SUBTRANSACTIONS.with_borrow_mut(|s| s.push((id, depth)));
         }
         E::SUBXACT_EVENT_ABORT_SUB => {
             conflicts::subtransaction_aborts();
             if let Some(depth) = leave(id) {
-                search::keep_running(depth.running);
+                activity::leave(depth.running);
                 output::set_depth(depth.output);
-                caller::set_analyzing_depth(depth.analyzing);
+                pg_ddl::set_dropping_extension(depth.dropping);
             }
         }
         E::SUBXACT_EVENT_COMMIT_SUB => {

@@ -9,7 +9,7 @@ use core::ffi::{c_char, c_int};
 use pgrx::{pg_guard, pg_sys};
 
 use crate::enforce;
-use crate::pg::{harmless, relation};
+use crate::pg::relation;
 
 unsafe extern "C-unwind" {
     // pgrx's own declarations go through its guard, which loses fields of errors.
@@ -20,6 +20,16 @@ unsafe extern "C-unwind" {
         params: pg_sys::ParamListInfo,
     ) -> *mut pg_sys::PlannedStmt;
     fn standard_ExecutorStart(desc: *mut pg_sys::QueryDesc, flags: c_int);
+    #[cfg(not(feature = "pg18"))]
+    fn standard_ExecutorRun(
+        desc: *mut pg_sys::QueryDesc,
+        direction: pg_sys::ScanDirection::Type,
+        count: u64,
+        once: bool,
+    );
+    #[cfg(feature = "pg18")]
+    fn standard_ExecutorRun(desc: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64);
+    fn standard_ExecutorFinish(desc: *mut pg_sys::QueryDesc);
     fn standard_ExecutorEnd(desc: *mut pg_sys::QueryDesc);
     fn standard_ProcessUtility(
         statement: *mut pg_sys::PlannedStmt,
@@ -35,6 +45,8 @@ unsafe extern "C-unwind" {
 
 static mut NEXT_PLANNER: pg_sys::planner_hook_type = None;
 static mut NEXT_START: pg_sys::ExecutorStart_hook_type = None;
+static mut NEXT_RUN: pg_sys::ExecutorRun_hook_type = None;
+static mut NEXT_FINISH: pg_sys::ExecutorFinish_hook_type = None;
 static mut NEXT_END: pg_sys::ExecutorEnd_hook_type = None;
 static mut NEXT_UTILITY: pg_sys::ProcessUtility_hook_type = None;
 static mut NEXT_PERMS: pg_sys::ExecutorCheckPerms_hook_type = None;
@@ -50,6 +62,10 @@ pub fn install() {
         pg_sys::planner_hook = Some(planner);
         NEXT_START = pg_sys::ExecutorStart_hook;
         pg_sys::ExecutorStart_hook = Some(executor_start);
+        NEXT_RUN = pg_sys::ExecutorRun_hook;
+        pg_sys::ExecutorRun_hook = Some(executor_run);
+        NEXT_FINISH = pg_sys::ExecutorFinish_hook;
+        pg_sys::ExecutorFinish_hook = Some(executor_finish);
         NEXT_END = pg_sys::ExecutorEnd_hook;
         pg_sys::ExecutorEnd_hook = Some(executor_end);
         NEXT_UTILITY = pg_sys::ProcessUtility_hook;
@@ -117,6 +133,57 @@ unsafe extern "C-unwind" fn start_own(desc: *mut pg_sys::QueryDesc, flags: c_int
     enforce::start(desc, flags)
 }
 
+// 18 dropped the last argument of the standard function and of the hook.
+#[cfg(not(feature = "pg18"))]
+unsafe extern "C-unwind" fn executor_run(
+    desc: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+    once: bool,
+) {
+    // SAFETY: plain old frame: only Copy values live across the calls.
+    unsafe {
+        let depth = enforce::runs(desc);
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
+        match NEXT_RUN {
+            Some(next) => next(desc, direction, count, once),
+            None => standard_ExecutorRun(desc, direction, count, once),
+        }
+        enforce::stops(depth);
+    }
+}
+
+#[cfg(feature = "pg18")]
+unsafe extern "C-unwind" fn executor_run(
+    desc: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+) {
+    // SAFETY: plain old frame: only Copy values live across the calls.
+    unsafe {
+        let depth = enforce::runs(desc);
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
+        match NEXT_RUN {
+            Some(next) => next(desc, direction, count),
+            None => standard_ExecutorRun(desc, direction, count),
+        }
+        enforce::stops(depth);
+    }
+}
+
+unsafe extern "C-unwind" fn executor_finish(desc: *mut pg_sys::QueryDesc) {
+    // SAFETY: plain old frame: only Copy values live across the calls.
+    unsafe {
+        let depth = enforce::runs(desc);
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
+        match NEXT_FINISH {
+            Some(next) => next(desc),
+            None => standard_ExecutorFinish(desc),
+        }
+        enforce::stops(depth);
+    }
+}
+
 unsafe extern "C-unwind" fn executor_end(desc: *mut pg_sys::QueryDesc) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
@@ -149,7 +216,7 @@ unsafe extern "C-unwind" fn utility(
 ) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        let kind = utility_own(statement);
+        let begun = utility_own(statement);
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_UTILITY {
             Some(next) => {
@@ -166,20 +233,20 @@ unsafe extern "C-unwind" fn utility(
                 completion,
             ),
         }
-        utility_done(kind, statement);
+        utility_done(begun, statement);
     }
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn utility_own(statement: *mut pg_sys::PlannedStmt) -> u8 {
+unsafe extern "C-unwind" fn utility_own(statement: *mut pg_sys::PlannedStmt) -> enforce::Begun {
     // SAFETY: a utility statement.
     unsafe { enforce::utility_begins((*statement).utilityStmt) }
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn utility_done(kind: u8, statement: *mut pg_sys::PlannedStmt) {
+unsafe extern "C-unwind" fn utility_done(begun: enforce::Begun, statement: *mut pg_sys::PlannedStmt) {
     // SAFETY: a utility statement.
-    unsafe { enforce::utility_ends(kind, (*statement).utilityStmt) }
+    unsafe { enforce::utility_ends(begun, (*statement).utilityStmt) }
 }
 
 unsafe extern "C-unwind" fn object_access(
@@ -191,8 +258,8 @@ unsafe extern "C-unwind" fn object_access(
 ) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        // Every function of every statement comes by here: those cost two comparisons.
-        if access != pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE || harmless::compares_images(object) {
+        // Every function of every statement comes by here: those cost one comparison.
+        if access != pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE {
             object_own(access, class, object, arg);
         }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
@@ -220,7 +287,6 @@ unsafe extern "C-unwind" fn object_own(
             enforce::object_changes(class, object, false)
         }
         T::OAT_DROP => enforce::object_changes(class, object, true),
-        T::OAT_FUNCTION_EXECUTE => enforce::image_function_runs(),
         _ => {}
     }
 }

@@ -1,6 +1,5 @@
 //! What stays open by nature: whoever may store finds out, by a unique violation, ON CONFLICT or a foreign
-//! key, whether a card number is there. Those are counted a role and hour, limited, and recorded; a failed
-//! write on a table with such a constraint counts, whatever made it fail.
+//! key, whether a card number is there. Those are counted a role and hour, limited, and recorded.
 
 use std::cell::{Cell, RefCell};
 
@@ -18,8 +17,8 @@ use crate::pg::{query, relation, session};
 struct Write {
     /// The address of its query; none for COPY.
     query: Option<usize>,
-    /// Comparisons that an index found equal while it was the innermost.
-    equal: u64,
+    /// Whether an index found a number equal that was typed and one that was there.
+    hit: bool,
     /// The transaction's nesting level at which it began.
     level: i32,
 }
@@ -27,13 +26,15 @@ struct Write {
 thread_local! {
     // Innermost last.
     static WRITES: RefCell<Vec<Write>> = const { RefCell::new(Vec::new()) };
-    // Whether there is one: asked at each comparison of an index.
+    // Whether there is one.
     static WRITING: Cell<bool> = const { Cell::new(false) };
     // Whether the transaction has written card numbers: a deferred constraint fails when no write is open any more.
     static WROTE: Cell<bool> = const { Cell::new(false) };
+    // Whether one found a number equal then.
+    static DEFERRED_HIT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A statement starts: 53400 if it may conflict and the user has used up the hour's tries.
+/// A statement that writes starts: 53400 if it may conflict and the user has used up the hour's tries.
 pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<()> {
     let compares = query::targets(desc).into_iter().any(relation::compares_written);
     if compares && !query::only_deletes(desc) && is_limited()? {
@@ -51,9 +52,8 @@ pub fn end(desc: *mut pg_sys::QueryDesc) {
     let ours = change(|writes| {
         writes.iter().rposition(|write| write.query == Some(desc as usize)).map(|i| writes.remove(i))
     });
-    if let Some(write) = ours {
-        // Below another node (a CTE) the executor keeps no count: each pair of equal comparisons is one.
-        count(query::conflicts(desc).unwrap_or(write.equal / 2));
+    if ours.is_some() {
+        count(query::conflicts(desc));
     }
 }
 
@@ -75,43 +75,44 @@ pub fn is_writing() -> bool {
     WRITING.get()
 }
 
-/// An index found two card numbers equal. One statement must not try what an hour may not: it stops where it has
-/// met more than the limit. A conflict takes a few comparisons.
-#[inline]
+/// An index found a card number that was typed equal to one that was there. One statement must not try what an hour
+/// may not: it stops where ON CONFLICT has met more than the limit.
 pub fn found_equal() -> Result<()> {
     if !WRITING.get() {
+        DEFERRED_HIT.set(WROTE.get());
         return Ok(());
     }
-    let equal = change(|writes| {
-        writes.last_mut().map_or(0, |write| {
-            write.equal += 1;
-            write.equal
+    let query = change(|writes| {
+        writes.last_mut().and_then(|write| {
+            write.hit = true;
+            write.query
         })
     });
     let limit = guc::MAX_CONFLICTS_PER_HOUR.get() as u64;
-    if limit > 0 && equal > limit.saturating_mul(8) {
-        counters::add(session::user(), Kind::Conflicts, limit);
+    let met = query.map_or(0, |query| query::conflicts(query as *mut pg_sys::QueryDesc));
+    if limit > 0 && met > limit {
+        count(met);
         return Err(too_many());
     }
     Ok(())
 }
 
-/// A value is about to be written that equals the one it replaces.
-pub fn excuse() {
-    change(|writes| writes.iter_mut().for_each(|write| write.equal = 0));
+/// A foreign key of a card number that was typed found nothing.
+pub fn missed() -> Result<()> {
+    if is_limited()? {
+        count(1);
+    }
+    Ok(())
 }
 
 /// What had begun in a subtransaction is cut off; what runs around it goes on.
 pub fn subtransaction_aborts() {
     let level = session::nesting();
-    let cut_off = change(|writes| {
+    let hits = change(|writes| {
         let kept = writes.iter().position(|write| write.level >= level).unwrap_or(writes.len());
-        writes.drain(kept..).count()
+        writes.drain(kept..).filter(|write| write.hit).count()
     });
-    // SET CONSTRAINTS fails when no write is open any more.
-    if cut_off > 0 || (WROTE.get() && !WRITING.get()) {
-        count(1);
-    }
+    count(u64::from(hits > 0 || DEFERRED_HIT.take()));
 }
 
 /// What began in a subtransaction and still runs belongs to the one around it.
@@ -125,15 +126,16 @@ pub fn transaction_ends(aborts: bool) {
     if !WROTE.get() && !WRITING.get() {
         return;
     }
-    let open = change(std::mem::take).len();
-    if WROTE.replace(false) | (open > 0) && aborts {
+    let hit = change(std::mem::take).iter().any(|write| write.hit) | DEFERRED_HIT.take();
+    WROTE.set(false);
+    if hit && aborts {
         count(1);
     }
 }
 
 fn begin(query: Option<usize>) {
     WROTE.set(true);
-    change(|writes| writes.push(Write { query, equal: 0, level: session::nesting() }));
+    change(|writes| writes.push(Write { query, hit: false, level: session::nesting() }));
 }
 
 fn change<T>(f: impl FnOnce(&mut Vec<Write>) -> T) -> T {

@@ -1,10 +1,10 @@
 //! Who may do what with a vault: denied unless granted, to superusers and owners too.
 
 pub mod conflicts;
-pub mod copying;
 pub mod custodian;
 pub mod ddl;
 pub mod grant;
+pub mod indexing;
 pub mod init;
 pub mod policy;
 pub mod requests;

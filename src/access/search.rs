@@ -11,57 +11,10 @@ use pgrx::pg_sys;
 use super::{Decision, UNDECIDED, policy};
 use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, Ring};
+use crate::pg::activity::{self, Kind};
 use crate::pg::call::Call;
 use crate::pg::operand::PLAIN;
 use crate::pg::{caller, catalog, session, walk};
-
-thread_local! {
-    // Queries that are running, innermost last, by address, with what they are.
-    static RUNNING: RefCell<Vec<(usize, ForeignKeyCheck)>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A foreign-key statement of PostgreSQL's own that is running.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ForeignKeyCheck {
-    /// None.
-    None,
-    /// It only reads: no code of a user's runs in it.
-    Read,
-    /// It cascades: triggers and constraints of a user's may run in it.
-    Write,
-}
-
-/// A query starts. One that a foreign-key statement starts (a trigger's) is none itself.
-pub fn query_starts(query: usize, state: ForeignKeyCheck) {
-    RUNNING.with_borrow_mut(|r| {
-        if state != ForeignKeyCheck::None || !r.is_empty() {
-            r.push((query, state));
-        }
-    });
-}
-
-/// A query ends.
-pub fn query_ends(query: usize) {
-    RUNNING.with_borrow_mut(|r| {
-        if let Some(at) = r.iter().rposition(|(q, _)| *q == query) {
-            r.truncate(at);
-        }
-    });
-}
-
-/// How many queries are running.
-pub fn running() -> usize {
-    RUNNING.with_borrow(Vec::len)
-}
-
-/// Back to so many: those after them were cut off.
-pub fn keep_running(count: usize) {
-    RUNNING.with_borrow_mut(|r| r.truncate(count));
-}
-
-fn foreign_key() -> ForeignKeyCheck {
-    RUNNING.with_borrow(|r| r.last().map_or(ForeignKeyCheck::None, |(_, state)| *state))
-}
 
 /// 42501 unless the user may compare. Without a policy in force nobody can build a card number here,
 /// so there is nothing to guess with, and a restore needs its joins and constraints.
@@ -113,18 +66,22 @@ fn lacking() -> Result<Option<i32>> {
     Ok(lacking)
 }
 
-/// The same, for a comparison function: only where an expression calls it, or a comparison of arrays or rows.
+/// The same, for a comparison function, where an expression calls it or a comparison of arrays or rows; false where
+/// neither does, and nothing was asked.
 #[inline]
-pub fn require_in(call: &Call) -> Result<()> {
+pub fn require_in(call: &Call) -> Result<bool> {
     if !call.is_from_expression() && !caller::is_indirect_comparison(call.flinfo()) {
-        return Ok(());
+        return Ok(false);
     }
-    let exempt = match foreign_key() {
-        ForeignKeyCheck::None => false,
-        ForeignKeyCheck::Read => caller::compares_columns(call.expression(), true),
-        ForeignKeyCheck::Write => caller::compares_columns(call.expression(), false),
+    let exempt = match activity::innermost() {
+        Some(Kind::ForeignKeyRead) => caller::compares_columns(call.expression(), true),
+        Some(Kind::ForeignKeyWrite(_)) => caller::compares_columns(call.expression(), false),
+        _ => false,
     };
-    if exempt { Ok(()) } else { require() }
+    if !exempt {
+        require()?;
+    }
+    Ok(true)
 }
 
 /// The refusal, recorded.

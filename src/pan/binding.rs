@@ -31,7 +31,7 @@ pub fn without_vault(clear: &ClearPan) -> Result<PanBuf> {
         return Ok(stored);
     }
     // What keeps values (COPY FROM, DDL, the row of a trigger) would keep this one.
-    let is_kept = output::is_storing() || session::in_trigger();
+    let is_kept = output::is_storing() || session::trigger_depth() > 0;
     if !is_kept && let Some(value) = unbound(clear)? {
         return Ok(value);
     }

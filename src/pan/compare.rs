@@ -4,10 +4,9 @@ use std::cmp::Ordering;
 
 use pgpci_core::seal::cmp_stored;
 
-use crate::access::{conflicts, search};
+use crate::access::{indexing, search};
 use crate::error::Result;
 use crate::pg::call::{Call, Value};
-use crate::pg::session;
 
 /// `=`
 pub fn eq(call: &mut Call) -> Result<Value> {
@@ -41,36 +40,61 @@ pub fn ge(call: &mut Call) -> Result<Value> {
 
 /// btree support function 1
 pub fn cmp(call: &mut Call) -> Result<Value> {
-    let order = order(call)?;
-    if order == Ordering::Equal {
-        conflicts::found_equal()?;
-    }
-    Ok((order as i32).into())
+    Ok((order(call)? as i32).into())
 }
 
 /// hash support function 1
 pub fn hash(call: &mut Call) -> Result<Value> {
-    search::require_in(call)?;
-    if call.is_for_statistics() {
-        return Ok((super::fingerprint(call.bytes(0)) as i32).into());
+    match asks(call)? {
+        // Statistics would tell which numbers are equal: to them each stored value is one of its own.
+        Asks::Statistics => return Ok((super::fingerprint(call.bytes(0)) as i32).into()),
+        Asks::Index => indexing::check_one(call.pan(0)?)?,
+        Asks::Expression => {}
     }
     Ok((call.pan(0)?.hash32() as i32).into())
 }
 
 /// hash support function 2: chooses hash partitions, for a write or for whoever asks
 pub fn hash_extended(call: &mut Call) -> Result<Value> {
-    search::require_in(call)?;
-    if !conflicts::is_writing() && session::has_client() {
-        search::require()?;
+    if asks(call)? != Asks::Expression {
+        indexing::check_one(call.pan(0)?)?;
     }
     Ok((call.pan(0)?.hash64(call.i64(1) as u64) as i64).into())
 }
 
 fn order(call: &Call) -> Result<Ordering> {
-    search::require_in(call)?;
-    // Statistics would tell which numbers are equal: to them each stored value is one of its own.
-    if call.is_for_statistics() {
-        return Ok(call.bytes(0).cmp(call.bytes(1)));
+    match asks(call)? {
+        Asks::Expression => Ok(cmp_stored(call.bytes(0), call.bytes(1))?),
+        Asks::Statistics => Ok(call.bytes(0).cmp(call.bytes(1))),
+        Asks::Index => {
+            let (a, b) = (call.pan(0)?, call.pan(1)?);
+            indexing::check(a, b)?;
+            let order = a.cmp(&b);
+            if order == Ordering::Equal {
+                indexing::found_equal(a, b)?;
+            }
+            Ok(order)
+        }
     }
-    Ok(cmp_stored(call.bytes(0), call.bytes(1))?)
+}
+
+/// Who asks.
+#[derive(PartialEq, Eq)]
+enum Asks {
+    /// An expression, or a comparison of arrays or rows, by a user who may compare.
+    Expression,
+    /// ANALYZE.
+    Statistics,
+    /// An index, a partition, a sort.
+    Index,
+}
+
+fn asks(call: &Call) -> Result<Asks> {
+    if call.is_for_statistics() {
+        return Ok(Asks::Statistics);
+    }
+    match search::require_in(call)? {
+        true => Ok(Asks::Expression),
+        false => Ok(Asks::Index),
+    }
 }

@@ -49,10 +49,13 @@ fn comparand(clear: &ClearPan, vault: i32) -> Result<PanBuf> {
 
 /// Seals digits into a vault; the caller has checked that they may.
 fn store(clear: &ClearPan, vault: i32) -> Result<PanBuf> {
+    store_with(clear, vault, key::nonce::next()?)
+}
+
+fn store_with(clear: &ClearPan, vault: i32, nonce: [u8; 24]) -> Result<PanBuf> {
     let sealing = Sealing::of(vault)?;
     let shown = truncate(clear, sealing.display.0, sealing.display.1);
     let hash = sealing.equality.map(|id| key::with_equality(id, |key| key.hash(clear))).transpose()?;
-    let nonce = key::nonce::next()?;
     Ok(key::with_data(sealing.data, |key| seal::seal_hashed(key, hash, clear, shown, &nonce))??)
 }
 

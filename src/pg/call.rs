@@ -7,10 +7,11 @@ use pgpci_core::seal::{self, Pan};
 use pgrx::pg_sys;
 
 use crate::error::Result;
+use crate::pg::activity::{self, Permit};
 use crate::pg::caller;
 
-/// How the two card numbers of a call compare, if an index, sort or join calls and both are searchable and in place;
-/// None: look closer. Never raises.
+/// How the two card numbers of a call compare, if an index, sort or join calls that may be answered at once, and both are
+/// searchable and in place; None: look closer. Never raises.
 ///
 /// # Safety
 /// `fcinfo` is a call with two card numbers, none of them NULL.
@@ -18,12 +19,13 @@ use crate::pg::caller;
 pub unsafe fn quick_order(fcinfo: pg_sys::FunctionCallInfo) -> Option<Ordering> {
     // SAFETY: by contract.
     unsafe {
-        if !caller::is_index_or_sort((*fcinfo).flinfo) {
+        let permit = activity::permit();
+        if permit == Permit::None || !caller::is_index_or_sort((*fcinfo).flinfo) {
             return None;
         }
         let args = (*fcinfo).args.as_ptr();
         let (a, b) = (plain_bytes((*args).value)?, plain_bytes((*args.add(1)).value)?);
-        seal::cmp_searchable(a, b)
+        seal::cmp_searchable(a, b).filter(|order| *order != Ordering::Equal || permit == Permit::All)
     }
 }
 

@@ -1,15 +1,10 @@
 //! Who calls a comparison function.
 
-use std::cell::Cell;
-
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
+use crate::pg::activity::{self, Kind};
 use crate::pg::nodes::list;
-
-thread_local! {
-    static ANALYZING: Cell<u32> = const { Cell::new(0) };
-}
 
 /// Whether a comparison function is called, without an expression, for somebody's comparison of arrays, rows or
 /// ranges (they go through the type cache), or by the fast-path protocol. Indexes, sorts and PostgreSQL's own
@@ -20,7 +15,7 @@ pub fn is_indirect_comparison(flinfo: *mut pg_sys::FmgrInfo) -> bool {
     unsafe {
         let context = if flinfo.is_null() { std::ptr::null_mut() } else { (*flinfo).fn_mcxt };
         let by_type_cache = context == pg_sys::CacheMemoryContext
-            && ANALYZING.get() == 0
+            && activity::innermost() != Some(Kind::Analyze)
             && (!pg_sys::MyProcPort.is_null() || pg_sys::ParallelWorkerNumber >= 0);
         let by_fast_path = context == pg_sys::MessageContext && pg_sys::debug_query_string.is_null();
         by_type_cache || by_fast_path
@@ -35,8 +30,13 @@ pub unsafe fn is_gathering_statistics(flinfo: *mut pg_sys::FmgrInfo) -> bool {
     // SAFETY: by contract; of the context only the address is compared.
     unsafe {
         !flinfo.is_null()
-            && (*flinfo).fn_mcxt == pg_sys::CacheMemoryContext
-            && (ANALYZING.get() > 0 || pg_sys::MyBackendType == pg_sys::BackendType::B_AUTOVAC_WORKER)
+            && match activity::innermost() {
+                Some(kind) => kind == Kind::Analyze && !is_expression((*flinfo).fn_expr),
+                None => {
+                    (*flinfo).fn_mcxt == pg_sys::CacheMemoryContext
+                        && pg_sys::MyBackendType == pg_sys::BackendType::B_AUTOVAC_WORKER
+                }
+            }
     }
 }
 
@@ -64,21 +64,6 @@ pub unsafe fn is_index_or_sort(flinfo: *mut pg_sys::FmgrInfo) -> bool {
             && (*flinfo).fn_mcxt != pg_sys::CacheMemoryContext
             && (*flinfo).fn_mcxt != pg_sys::MessageContext
     }
-}
-
-/// ANALYZE begins or ends.
-pub fn analyzing(begins: bool) {
-    ANALYZING.set(if begins { ANALYZING.get() + 1 } else { ANALYZING.get().saturating_sub(1) });
-}
-
-/// How many ANALYZE are running.
-pub fn analyzing_depth() -> u32 {
-    ANALYZING.get()
-}
-
-/// Back to that, when a failure cuts one off.
-pub fn set_analyzing_depth(depth: u32) {
-    ANALYZING.set(depth);
 }
 
 /// Whether the expression compares a column with a parameter, or (`with_columns`) with another column: all

@@ -33,20 +33,10 @@ pub struct Catalog {
     tables: [pg_sys::Oid; TABLES.len()],
 }
 
-/// What a plan remembers of itself: among the relations that it depends on stands an index of ours, which no query
-/// names.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mark {
-    /// It compares card numbers: the index of the grants.
-    Compares,
-    /// It writes or returns stored card numbers: the index of the vaults.
-    Copies,
-}
-
-/// The indexes of the marks come first, in their order.
-const TABLES: [&str; 9] = [
+/// First the index of the grants, which no query names: it stands for "compares card numbers" among the relations that a
+/// plan depends on.
+const TABLES: [&str; 8] = [
     "access_grant_pkey",
-    "vault_pkey",
     "installation",
     "vault",
     "key",
@@ -62,9 +52,15 @@ impl Catalog {
         TABLES.iter().position(|t| *t == name).map_or(pg_sys::InvalidOid, |i| self.tables[i])
     }
 
-    /// What stands for a mark.
-    pub fn mark(&self, mark: Mark) -> pg_sys::Oid {
-        self.tables[mark as usize]
+    /// What stands for "compares card numbers".
+    pub fn mark(&self) -> pg_sys::Oid {
+        self.tables[0]
+    }
+
+    /// Whether a function is in our schema, where nobody else puts any.
+    pub fn is_ours(&self, function: pg_sys::Oid) -> bool {
+        // SAFETY: a syscache look-up.
+        unsafe { pg_sys::get_func_namespace(function) == self.namespace }
     }
 
     /// Whether it is one of the tables that only our own functions may change.
@@ -149,7 +145,7 @@ pub fn changed(table: &str) {
         // SAFETY: relations that exist.
         unsafe {
             pg_sys::CacheInvalidateRelcacheByRelid(catalog.table(table));
-            pg_sys::CacheInvalidateRelcacheByRelid(catalog.mark(Mark::Compares));
+            pg_sys::CacheInvalidateRelcacheByRelid(catalog.mark());
         }
     }
     bump();

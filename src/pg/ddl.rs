@@ -154,12 +154,6 @@ pub fn plants_function(node: *mut pg_sys::Node) -> bool {
     }
 }
 
-/// Whether the statement is REFRESH MATERIALIZED VIEW: PostgreSQL compares whole rows in it.
-pub fn refreshes(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: a valid parse tree.
-    unsafe { (*node).type_ == NodeTag::T_RefreshMatViewStmt }
-}
-
 /// Whether an object belongs to the extension: its tables, functions, type and operators.
 pub fn is_ours(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
     let Some(catalog) = catalog::get() else { return false };

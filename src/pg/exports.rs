@@ -39,21 +39,20 @@ macro_rules! quick {
         // SAFETY: as in `exports`; nothing here has a destructor.
         #[unsafe(no_mangle)]
         pub unsafe extern "C-unwind" fn $symbol(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-            // SAFETY: the SQL declarations say (pan, pan) and STRICT.
-            let value = match unsafe { quick_order(fcinfo) } {
-                Some($order) => $value,
-                None => None,
-            };
-            // SAFETY: the same call.
-            value.unwrap_or_else(|| unsafe { $guarded(fcinfo) })
+            // SAFETY: the SQL declarations say (pan, pan) and STRICT; then the same call.
+            unsafe {
+                match quick_order(fcinfo) {
+                    Some($order) => $value,
+                    None => $guarded(fcinfo),
+                }
+            }
         }
     )*};
 }
 
 quick! {
-    pan_eq else pan_eq_guarded: order => Some(pg_sys::Datum::from(order == Ordering::Equal));
-    // Equal ones are counted.
-    pan_cmp else pan_cmp_guarded: order => (order != Ordering::Equal).then(|| pg_sys::Datum::from(order as i32));
+    pan_eq else pan_eq_guarded: order => pg_sys::Datum::from(order == Ordering::Equal);
+    pan_cmp else pan_cmp_guarded: order => pg_sys::Datum::from(order as i32);
 }
 
 exports! {

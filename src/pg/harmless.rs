@@ -113,9 +113,3 @@ pub fn is_harmless(function: pg_sys::Oid) -> bool {
     HARMLESS_OIDS.with_borrow_mut(|map| map.insert(function, harmless));
     harmless
 }
-
-/// Whether a function is record_image_eq to record_image_ge, or btrecordimagecmp: fixed by pg_proc.dat.
-#[inline]
-pub fn compares_images(function: pg_sys::Oid) -> bool {
-    (3181..=3187).contains(&function.to_u32())
-}

@@ -1,6 +1,7 @@
 //! The only home of unsafe beside hook.rs: PostgreSQL as safe functions. Knows no domain.
 #![allow(unsafe_code)]
 
+pub mod activity;
 pub mod analyze;
 pub mod call;
 pub mod caller;
@@ -13,7 +14,6 @@ pub mod counters;
 pub mod ddl;
 pub mod delivery;
 pub mod exports;
-pub mod flow;
 pub mod functions;
 pub mod glance;
 pub mod harmless;
@@ -33,6 +33,7 @@ pub mod session;
 pub mod slice;
 pub mod statement;
 pub mod table;
+pub mod typed;
 pub mod walk;
 pub mod walk_plan;
 pub mod worker;

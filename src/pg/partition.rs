@@ -40,6 +40,33 @@ pub unsafe fn is_routed_by_hash(relation: pg_sys::Relation) -> bool {
     }
 }
 
+/// The columns of the table's own partition key, or of the key by which it is a partition; 0 for an expression.
+///
+/// # Safety
+/// `relation` is open.
+pub unsafe fn key_columns(relation: pg_sys::Relation) -> Vec<i16> {
+    // SAFETY: by contract.
+    unsafe {
+        let own = if is_partitioned(relation) { key_of((*relation).rd_id) } else { None };
+        let of_parent = || {
+            #[allow(ffi_unwind_calls, reason = "guarded")]
+            let parent = pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_parent((*relation).rd_id, true));
+            let columns = key_of(parent).map(|(_, columns)| columns).unwrap_or_default();
+            // A partition may have its columns in another order.
+            let own = |column| match column {
+                0 => 0,
+                _ => pg_sys::get_attnum((*relation).rd_id, pg_sys::get_attname(parent, column, false)),
+            };
+            columns.into_iter().map(own).collect::<Vec<_>>()
+        };
+        let mut columns = own.map(|(_, columns)| columns).unwrap_or_default();
+        if (*(*relation).rd_rel).relispartition {
+            columns.extend(of_parent());
+        }
+        columns
+    }
+}
+
 /// The partitions of a table, one level down.
 ///
 /// # Safety
@@ -65,25 +92,36 @@ unsafe fn is_partitioned(relation: pg_sys::Relation) -> bool {
 /// # Safety
 /// `relation` is a partitioned table.
 unsafe fn hashes_pan(relation: pg_sys::Oid) -> bool {
-    // SAFETY: syscache look-ups; what is read of the tuple is read before it is released. The columns are NOT NULL.
+    // SAFETY: by contract. An expression (column 0) may be of any column.
+    unsafe {
+        key_of(relation).is_some_and(|(strategy, columns)| {
+            strategy == HASH
+                && columns.into_iter().any(|column| match column {
+                    0 => true,
+                    column => catalog::contains_pan(pg_sys::get_atttype(relation, column)),
+                })
+        })
+    }
+}
+
+/// The strategy and the columns of a partition key.
+///
+/// # Safety
+/// `relation` is a partitioned table.
+unsafe fn key_of(relation: pg_sys::Oid) -> Option<(u8, Vec<i16>)> {
+    // SAFETY: a syscache look-up; what is read of the tuple is read before it is released. The columns are NOT NULL.
     unsafe {
         let cache = pg_sys::SysCacheIdentifier::PARTRELID as i32;
         let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(relation));
         if tuple.is_null() {
-            return false;
+            return None;
         }
         let mut is_null = false;
         let strategy = pg_sys::SysCacheGetAttr(cache, tuple, STRATEGY, &mut is_null).value() as u8;
         let columns = pg_sys::SysCacheGetAttr(cache, tuple, COLUMNS, &mut is_null);
         let columns = columns.cast_mut_ptr::<pg_sys::int2vector>();
-        let columns: Vec<i16> =
-            (0..(*columns).dim1 as usize).map(|i| *(*columns).values.as_ptr().add(i)).collect();
+        let columns = (0..(*columns).dim1 as usize).map(|i| *(*columns).values.as_ptr().add(i)).collect();
         pg_sys::ReleaseSysCache(tuple);
-        // An expression (column 0) may be of any column.
-        strategy == HASH
-            && columns.into_iter().any(|column| match column {
-                0 => true,
-                column => catalog::contains_pan(pg_sys::get_atttype(relation, column)),
-            })
+        Some((strategy, columns))
     }
 }

@@ -5,6 +5,8 @@ use pgrx::pg_sys::NodeTag;
 
 use crate::pg::call::varlena_bytes;
 use crate::pg::catalog;
+use crate::pg::nodes::list;
+use crate::pg::plan::for_each_node;
 
 /// The relations that it writes.
 pub fn targets(desc: *mut pg_sys::QueryDesc) -> Vec<pg_sys::Oid> {
@@ -61,31 +63,49 @@ pub fn reads_tables(query: *mut pg_sys::Query) -> bool {
     unsafe { !(*query).rtable.is_null() }
 }
 
-/// Has the executor count what ON CONFLICT meets.
+/// Has the executor count what ON CONFLICT meets, wherever in the plan it stands.
 pub fn count_conflicts(desc: *mut pg_sys::QueryDesc) {
-    // SAFETY: before ExecutorStart, which reads the options.
+    // SAFETY: before ExecutorStart, which reads the options; the tag says what a node is.
     unsafe {
-        let top = (*(*desc).plannedstmt).planTree;
-        if (*top.cast::<pg_sys::Node>()).type_ == NodeTag::T_ModifyTable
-            && (*top.cast::<pg_sys::ModifyTable>()).onConflictAction
-                != pg_sys::OnConflictAction::ONCONFLICT_NONE
-        {
+        let meets = for_each_node((*desc).plannedstmt, &mut |node| {
+            (*node.cast::<pg_sys::Node>()).type_ == NodeTag::T_ModifyTable
+                && (*node.cast::<pg_sys::ModifyTable>()).onConflictAction
+                    != pg_sys::OnConflictAction::ONCONFLICT_NONE
+        });
+        if meets {
             (*desc).instrument_options |= pg_sys::InstrumentOption::INSTRUMENT_ROWS as i32;
         }
     }
 }
 
-/// What ON CONFLICT met; None where only a CTE writes.
-pub fn conflicts(desc: *mut pg_sys::QueryDesc) -> Option<u64> {
-    // SAFETY: before ExecutorEnd frees the state.
+/// What ON CONFLICT has met so far.
+pub fn conflicts(desc: *mut pg_sys::QueryDesc) -> u64 {
+    // SAFETY: between ExecutorStart and ExecutorEnd; the tag says what a node is.
     unsafe {
-        let state = (*desc).planstate;
-        if state.is_null() || (*state.cast::<pg_sys::Node>()).type_ != NodeTag::T_ModifyTableState {
-            return None;
-        }
-        let instrument = (*state).instrument;
-        Some(if instrument.is_null() { 0 } else { (*instrument).ntuples2 as u64 })
+        let count = |state: *mut pg_sys::PlanState| {
+            let is_write =
+                !state.is_null() && (*state.cast::<pg_sys::Node>()).type_ == NodeTag::T_ModifyTableState;
+            let instrument = if is_write { (*state).instrument } else { std::ptr::null_mut() };
+            if instrument.is_null() { 0 } else { (*instrument).ntuples2 as u64 }
+        };
+        let estate = (*desc).estate;
+        let below: u64 = match estate.is_null() {
+            true => 0,
+            false => list((*estate).es_auxmodifytables)
+                .map(|state| state.cast())
+                // The list has the outermost one, too, where there are several.
+                .filter(|state| *state != (*desc).planstate)
+                .map(count)
+                .sum(),
+        };
+        count((*desc).planstate) + below
     }
+}
+
+/// How many rows a query has given or changed.
+pub fn processed(desc: *mut pg_sys::QueryDesc) -> u64 {
+    // SAFETY: before ExecutorEnd.
+    unsafe { if (*desc).estate.is_null() { 0 } else { (*(*desc).estate).es_processed } }
 }
 
 /// Its plan.

@@ -96,26 +96,51 @@ unsafe fn is_pan_index(index: *mut pg_sys::IndexOptInfo) -> bool {
     unsafe { (0..(*index).nkeycolumns as usize).any(|i| catalog::contains_pan(*(*index).opcintype.add(i))) }
 }
 
-thread_local! {
-    static COMPARES: RefCell<HashMap<pg_sys::Oid, bool>> = RefCell::new(HashMap::new());
+/// The keys of a relation that a card number is part of.
+#[derive(Clone, Default, Debug)]
+struct Keys {
+    /// Whether what is written is compared so that it shows: by a unique index or exclusion constraint, by a foreign
+    /// key from it, by the choice of a hash partition.
+    shows: bool,
+    /// Whether it is compared at all: by any index.
+    compares: bool,
+    /// The columns that stand beside a card number in such a key.
+    beside: Vec<i32>,
 }
 
-/// Whether a card number that is written to the relation is compared with others: by a unique index or exclusion
-/// constraint, by a foreign key from it, by the choice of a hash partition; here or in a partition. Remembered until
-/// any relation changes.
+thread_local! {
+    static KEYS: RefCell<HashMap<pg_sys::Oid, Keys>> = RefCell::new(HashMap::new());
+}
+
+/// Whether a card number that is written to the relation, or to one of its partitions, is compared with others so that
+/// who writes can see it. Remembered until any relation changes.
 pub fn compares_written(relation: pg_sys::Oid) -> bool {
-    if let Some(known) = COMPARES.with_borrow(|map| map.get(&relation).copied()) {
-        return known;
-    }
-    // SAFETY: the statement holds a lock on the relation.
-    let found = unsafe { look_for_comparison(relation) };
-    COMPARES.with_borrow_mut(|map| map.insert(relation, found));
-    found
+    with_keys(relation, |keys| keys.shows)
+}
+
+/// Whether it is compared at all.
+pub fn has_pan_key(relation: pg_sys::Oid) -> bool {
+    with_keys(relation, |keys| keys.shows || keys.compares)
+}
+
+/// Whether the column decides, together with a card number, what is unique, what is referred to, or in which partition
+/// a row is.
+pub fn shares_key_with_pan(relation: pg_sys::Oid, column: i32) -> bool {
+    with_keys(relation, |keys| keys.beside.contains(&column))
 }
 
 /// Forgets what is remembered of relations.
 pub fn forget() {
-    COMPARES.with_borrow_mut(HashMap::clear);
+    KEYS.with_borrow_mut(HashMap::clear);
+}
+
+fn with_keys<T>(relation: pg_sys::Oid, f: impl FnOnce(&Keys) -> T) -> T {
+    if !KEYS.with_borrow(|map| map.contains_key(&relation)) {
+        // SAFETY: the statement holds a lock on the relation.
+        let found = unsafe { look_for_keys(relation) };
+        KEYS.with_borrow_mut(|map| map.insert(relation, found));
+    }
+    KEYS.with_borrow(|map| f(map.get(&relation).unwrap_or(&Keys::default())))
 }
 
 /// Whether the relation has no rows, and never had any since it was made or emptied.
@@ -141,25 +166,78 @@ pub fn is_empty(oid: pg_sys::Oid) -> bool {
 
 /// # Safety
 /// The relation is locked.
-unsafe fn look_for_comparison(oid: pg_sys::Oid) -> bool {
+unsafe fn look_for_keys(oid: pg_sys::Oid) -> Keys {
+    let mut keys = Keys::default();
     // SAFETY: by contract; lists and relations are released.
     unsafe {
         let relation = pg_sys::RelationIdGetRelation(oid);
         if relation.is_null() {
-            return false;
+            return keys;
         }
-        let foreign = list(pg_sys::RelationGetFKeyList(relation)).any(|node| {
+        for node in list(pg_sys::RelationGetFKeyList(relation)) {
             let key = &*node.cast::<pg_sys::ForeignKeyCacheInfo>();
-            key.conrelid == oid && key.conkey[..key.nkeys as usize].iter().any(|c| column_holds_pan(oid, *c))
-        });
-        let own = foreign || partition::is_routed_by_hash(relation) || has_unique_index(relation, None);
+            let columns = &key.conkey[..key.nkeys as usize];
+            if key.conrelid == oid && columns.iter().any(|c| column_holds_pan(oid, *c)) {
+                keys.shows = true;
+                keys.beside.extend(columns.iter().map(|column| i32::from(*column)));
+            }
+        }
+        if partition::is_routed_by_hash(relation) {
+            keys.shows = true;
+            keys.beside.extend(partition::key_columns(relation).into_iter().map(i32::from));
+        }
+        for index in oids(pg_sys::RelationGetIndexList(relation)) {
+            let columns = pan_index(relation, index);
+            keys.compares |= columns.is_some();
+            if let Some((true, columns)) = columns {
+                keys.shows = true;
+                keys.beside.extend(columns.into_iter().map(i32::from));
+            }
+        }
         let children = partition::children(relation);
         pg_sys::RelationClose(relation);
-        own || children.into_iter().any(compares_written)
+        for child in children {
+            with_keys(child, |below| {
+                keys.shows |= below.shows;
+                keys.compares |= below.compares;
+                keys.beside.extend(&below.beside);
+            });
+        }
+    }
+    // A card number itself is judged by what is written to it.
+    // SAFETY: as above.
+    keys.beside.retain(|column| !unsafe { column_holds_pan(oid, *column as i16) });
+    keys
+}
+
+/// The columns of an index that has a card number among its keys, and whether it is unique or an exclusion constraint.
+///
+/// # Safety
+/// `relation` is open, `index` is one of its.
+unsafe fn pan_index(relation: pg_sys::Relation, index: pg_sys::Oid) -> Option<(bool, Vec<i16>)> {
+    // SAFETY: by contract; the index is released.
+    unsafe {
+        let index = pg_sys::RelationIdGetRelation(index);
+        if index.is_null() {
+            return None;
+        }
+        let form = (*index).rd_index;
+        // By the table's columns, for an index may store something else (a hash); an expression (column 0) has only the
+        // index's own.
+        let columns = (*form).indkey.values.as_ptr();
+        let columns: Vec<i16> = (0..(*form).indnkeyatts as usize).map(|k| *columns.add(k)).collect();
+        let holds_pan = columns.iter().enumerate().any(|(k, column)| match *column {
+            0 => catalog::contains_pan((*compat::attribute((*index).rd_att, k)).atttypid),
+            column => column_holds_pan((*relation).rd_id, column),
+        });
+        let shows = (*form).indisunique || (*form).indisexclusion;
+        pg_sys::RelationClose(index);
+        holds_pan.then_some((shows, columns))
     }
 }
 
-/// Whether a column and a card number are keys of the same unique index or exclusion constraint.
+/// Whether a column and a card number are keys of the same unique index or exclusion constraint; an expression may be
+/// of any column.
 pub fn shares_unique_index_with_pan(oid: pg_sys::Oid, column: i16) -> bool {
     // SAFETY: the relation is released.
     unsafe {
@@ -167,41 +245,12 @@ pub fn shares_unique_index_with_pan(oid: pg_sys::Oid, column: i16) -> bool {
         if relation.is_null() {
             return false;
         }
-        let found = has_unique_index(relation, Some(column));
+        let found = oids(pg_sys::RelationGetIndexList(relation)).any(|index| {
+            pan_index(relation, index)
+                .is_some_and(|(shows, columns)| shows && columns.iter().any(|c| *c == column || *c == 0))
+        });
         pg_sys::RelationClose(relation);
         found
-    }
-}
-
-/// Whether a unique index or an exclusion constraint compares card numbers (together with the column, if one is named;
-/// an expression may be of any).
-///
-/// # Safety
-/// `relation` is open.
-unsafe fn has_unique_index(relation: pg_sys::Relation, with: Option<i16>) -> bool {
-    // SAFETY: by contract; the indexes are released.
-    unsafe {
-        let indexes = pg_sys::RelationGetIndexList(relation);
-        oids(indexes).any(|index| {
-            let index = pg_sys::RelationIdGetRelation(index);
-            if index.is_null() {
-                return false;
-            }
-            let form = (*index).rd_index;
-            // By the table's columns, for an index may store something else (a hash); an expression (column 0) has
-            // only the index's own.
-            let columns = (*form).indkey.values.as_ptr();
-            let holds_pan = (0..(*form).indnkeyatts as usize).any(|k| match *columns.add(k) {
-                0 => catalog::contains_pan((*compat::attribute((*index).rd_att, k)).atttypid),
-                column => column_holds_pan((*relation).rd_id, column),
-            });
-            let has_column = with.is_none_or(|column| {
-                (0..(*form).indnkeyatts as usize).any(|k| *columns.add(k) == column || *columns.add(k) == 0)
-            });
-            let found = ((*form).indisunique || (*form).indisexclusion) && holds_pan && has_column;
-            pg_sys::RelationClose(index);
-            found
-        })
     }
 }
 

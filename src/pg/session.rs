@@ -79,10 +79,10 @@ pub fn nesting() -> i32 {
     unsafe { GetCurrentTransactionNestLevel() }
 }
 
-/// Whether a trigger's function is running.
-pub fn in_trigger() -> bool {
+/// How many triggers' functions are running, one inside the other.
+pub fn trigger_depth() -> i32 {
     // SAFETY: takes no arguments, looks at nothing of the call, and only reads a backend-local variable.
-    unsafe { pg_trigger_depth(std::ptr::null_mut()) }.value() as i32 > 0
+    unsafe { pg_trigger_depth(std::ptr::null_mut()) }.value() as i32
 }
 
 /// The database of this backend, or InvalidOid.

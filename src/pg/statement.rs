@@ -17,7 +17,9 @@ pub enum Utility {
     Exports,
     /// The dump's cursor is declared: values will leave.
     Dumps,
-    /// COPY FROM or DDL: values that it reads are kept.
+    /// COPY FROM: values that it reads are kept.
+    Copies,
+    /// DDL: values that it reads are kept.
     Stores,
     /// ANALYZE.
     Analyzes,
@@ -28,7 +30,7 @@ pub fn classify(node: *mut pg_sys::Node, dump_cursor: &[u8]) -> Utility {
     // SAFETY: a valid parse tree; the tag says what the node is.
     unsafe {
         match (*node).type_ {
-            NodeTag::T_CopyStmt if (*node.cast::<pg_sys::CopyStmt>()).is_from => Utility::Stores,
+            NodeTag::T_CopyStmt if (*node.cast::<pg_sys::CopyStmt>()).is_from => Utility::Copies,
             NodeTag::T_CopyStmt => Utility::Exports,
             // Its rows are printed after the FETCH itself is over: from here to the end of the transaction.
             NodeTag::T_DeclareCursorStmt => {

@@ -6,7 +6,7 @@ use pgrx::pg_sys::NodeTag;
 
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::compat;
-use crate::pg::harmless::{self, is_harmless, is_harmless_operator};
+use crate::pg::harmless::{is_harmless, is_harmless_operator};
 use crate::pg::nodes::{integers, list, oids};
 use crate::pg::operand;
 
@@ -73,8 +73,6 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
             NodeTag::T_OpExpr | NodeTag::T_DistinctExpr | NodeTag::T_NullIfExpr => {
                 let expr = node.cast::<pg_sys::OpExpr>();
                 search.operator((*expr).opno)
-                    || ((compares_images((*expr).opno) || harmless::compares_images((*expr).opfuncid))
-                        && list((*expr).args).any(|arg| search.may_hold_pan(arg)))
                     || search.arguments((*expr).args, || is_harmless_operator((*expr).opno))
             }
             NodeTag::T_ScalarArrayOpExpr => {
@@ -88,9 +86,7 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
             NodeTag::T_MinMaxExpr => search.arguments((*node.cast::<pg_sys::MinMaxExpr>()).args, || false),
             NodeTag::T_FuncExpr => {
                 let expr = node.cast::<pg_sys::FuncExpr>();
-                (harmless::compares_images((*expr).funcid)
-                    && list((*expr).args).any(|arg| search.may_hold_pan(arg)))
-                    || search.catalog.is_comparison((*expr).funcid)
+                search.catalog.is_comparison((*expr).funcid)
                     || search.arguments((*expr).args, || is_harmless((*expr).funcid))
             }
             NodeTag::T_Aggref => {
@@ -110,10 +106,6 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
                 let operation = node.cast::<pg_sys::SetOperationStmt>();
                 let keeps_all = (*operation).op == pg_sys::SetOperation::SETOP_UNION && (*operation).all;
                 !keeps_all && oids((*operation).colTypes).any(catalog::contains_pan)
-            }
-            NodeTag::T_SortGroupClause => {
-                let clause = node.cast::<pg_sys::SortGroupClause>();
-                compares_images((*clause).eqop) || compares_images((*clause).sortop)
             }
             NodeTag::T_Query => {
                 let entries = list((*node.cast::<pg_sys::Query>()).rtable);
@@ -184,15 +176,6 @@ impl Search<'_> {
         unsafe { list(args).any(|arg| self.holds_pan(arg)) && !harmless() }
     }
 
-    /// The same, where an anonymous row may hold anything.
-    ///
-    /// # Safety
-    /// `node` is a valid expression.
-    unsafe fn may_hold_pan(&self, node: *mut pg_sys::Node) -> bool {
-        // SAFETY: by contract.
-        unsafe { self.holds_pan(node) || pg_sys::exprType(node) == pg_sys::RECORDOID }
-    }
-
     /// # Safety
     /// `node` is null or a valid expression.
     unsafe fn holds_pan(&self, node: *mut pg_sys::Node) -> bool {
@@ -211,10 +194,4 @@ impl Search<'_> {
             }
         }
     }
-}
-
-/// Whether the operator compares rows by their stored bytes, which hold the equality hash: record_image_eq to
-/// record_image_ge, fixed by pg_operator.dat.
-fn compares_images(operator: pg_sys::Oid) -> bool {
-    (3188..=3195).contains(&operator.to_u32())
 }

@@ -4,7 +4,7 @@
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
-use crate::pg::catalog::{self, Catalog, Mark};
+use crate::pg::catalog::{self, Catalog};
 use crate::pg::compat;
 use crate::pg::nodes::{integers, list, oids};
 use crate::pg::operand;
@@ -87,36 +87,25 @@ pub fn vaults_compared(plan: *mut pg_sys::PlannedStmt) -> Vec<i32> {
     vaults
 }
 
-/// Marks a plan that the planner has just made. It now depends on the grants (or vaults), so that it is made anew,
-/// and the question asked again, whenever one of them changes.
-pub fn mark(plan: *mut pg_sys::PlannedStmt, mark: Mark) {
+/// Marks a plan that the planner has just made: it compares card numbers. It now depends on the grants, so that it is
+/// made anew, and the question asked again, whenever one of them changes.
+pub fn mark(plan: *mut pg_sys::PlannedStmt) {
     let Some(catalog) = catalog::get() else {
         return;
     };
     // SAFETY: in the planner's memory context.
     unsafe {
-        (*plan).relationOids = pg_sys::lappend_oid((*plan).relationOids, catalog.mark(mark));
+        (*plan).relationOids = pg_sys::lappend_oid((*plan).relationOids, catalog.mark());
     }
 }
 
-/// What a plan is marked as.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Marks {
-    /// It compares card numbers.
-    pub compares: bool,
-    /// It writes, or returns, stored ones.
-    pub copies: bool,
-}
-
-/// The marks of a plan.
-pub fn marks(plan: *mut pg_sys::PlannedStmt) -> Marks {
+/// Whether the plan is marked.
+pub fn is_marked(plan: *mut pg_sys::PlannedStmt) -> bool {
     // SAFETY: a valid plan; relationOids is a list of OIDs.
     unsafe {
         let relations = (*plan).relationOids;
-        let catalog = if relations.is_null() { None } else { catalog::get() };
-        let Some(catalog) = catalog else { return Marks { compares: false, copies: false } };
-        let has = |mark| oids(relations).any(|oid| oid == catalog.mark(mark));
-        Marks { compares: has(Mark::Compares), copies: has(Mark::Copies) }
+        !relations.is_null()
+            && catalog::get().is_some_and(|catalog| oids(relations).any(|oid| oid == catalog.mark()))
     }
 }
 

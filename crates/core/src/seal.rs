@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  0  version, 1          10  key id, big-endian
-//!  1  flags               18  equality hash (16 bytes), only if searchable
-//!  2  number of digits     +  nonce (24), ciphertext (8), tag (16), unless a comparand
+//!  1  flags               18  nonce (24), ciphertext (8), tag (16), unless a comparand
+//!  2  number of digits     +  equality hash (16 bytes), only if searchable
 //!  3  shown: first<<4|last
 //!  4  shown digits, BCD, first and last ones side by side, zeros after (6 bytes)
 //! ```
@@ -11,8 +11,9 @@
 //! A value made before it is known where it goes is unbound: a comparand that carries its sealed digits.
 //!
 //! 82 bytes, or 66 without the equality hash: every number seals to the same length. Everything
-//! before the nonce is authenticated together with the ciphertext, so nothing of it can be changed
-//! or moved to another row's digits.
+//! but the nonce is authenticated together with the ciphertext, so nothing of it can be changed
+//! or moved to another row's digits. The hash comes last: where PostgreSQL compares rows by their
+//! bytes, what differs first is the nonce, and their order tells nothing.
 
 mod cipher;
 mod order;

@@ -1,6 +1,6 @@
 //! Sealing and opening.
 
-use super::stored::{CIPHERTEXT_LEN, HEADER_LEN, Pan, PanBuf, SEARCHABLE_PREFIX, bcd, fits};
+use super::stored::{CIPHERTEXT_LEN, EQUALITY_LEN, HEADER_LEN, Pan, PanBuf, bcd, fits};
 use crate::brand::Truncation;
 use crate::error::Error;
 use crate::key::{DataKey, EqualityKey, KeyId};
@@ -12,7 +12,7 @@ use zeroize::Zeroize;
 /// 30 bytes fill the associated data of a searchable value up to 64, which GHASH takes in one step.
 const DOMAIN: &[u8; 30] = b"pgpci sealed card number, v. 1";
 
-/// Seals a number. `nonce` must be random, never used before with this key; `equality` is `None`
+/// Seals a number. `nonce` must never have been used before with this key; `equality` is `None`
 /// in an unsearchable vault.
 pub fn seal(
     key: &mut DataKey,
@@ -35,7 +35,7 @@ pub fn seal_hashed(
     if !fits(shown, pan.len()) {
         return Err(Error::Truncation);
     }
-    let sealed = PanBuf::with_prefix(key.id(), hash, pan, shown);
+    let sealed = PanBuf::with_room(key.id(), hash, pan, shown);
     Ok(with_digits(sealed, key, pan, nonce))
 }
 
@@ -43,16 +43,15 @@ pub fn seal_hashed(
 /// it carries is sealed for [`open_unbound`], which binds it.
 pub fn unbound(key: &mut DataKey, hash: Option<[u8; 16]>, pan: &ClearPan, nonce: &[u8; NONCE_LEN]) -> PanBuf {
     let nothing = Truncation { first: 0, last: 0 };
-    with_digits(PanBuf::with_prefix(key.id(), hash, pan, nothing).into_unbound(), key, pan, nonce)
+    with_digits(PanBuf::with_room(key.id(), hash, pan, nothing).into_unbound(), key, pan, nonce)
 }
 
-/// Fills the room behind the prefix.
+/// Fills the room between the header and the hash.
 fn with_digits(mut sealed: PanBuf, key: &mut DataKey, pan: &ClearPan, nonce: &[u8; NONCE_LEN]) -> PanBuf {
-    let prefix = if sealed.as_pan().is_searchable() { SEARCHABLE_PREFIX } else { HEADER_LEN };
     let mut digits = pan.packed().to_be_bytes();
-    let aad = AssociatedData::new(&sealed.bytes[..prefix]);
+    let aad = AssociatedData::of(sealed.as_pan());
     let tag = key.xaes.seal_in_place(nonce, aad.as_bytes(), &mut digits);
-    let body = &mut sealed.bytes[prefix..];
+    let body = &mut sealed.bytes[HEADER_LEN..];
     body[..NONCE_LEN].copy_from_slice(nonce);
     body[NONCE_LEN..][..CIPHERTEXT_LEN].copy_from_slice(&digits);
     body[NONCE_LEN + CIPHERTEXT_LEN..][..TAG_LEN].copy_from_slice(&tag);
@@ -63,7 +62,7 @@ fn with_digits(mut sealed: PanBuf, key: &mut DataKey, pan: &ClearPan, nonce: &[u
 /// equality hash, shows nothing and cannot be opened.
 pub fn comparand(equality: &EqualityKey, pan: &ClearPan) -> PanBuf {
     let nothing = Truncation { first: 0, last: 0 };
-    PanBuf::with_prefix(KeyId(0), Some(equality.hash(pan)), pan, nothing).into_comparand()
+    PanBuf::with_room(KeyId(0), Some(equality.hash(pan)), pan, nothing).into_comparand()
 }
 
 /// Opens a stored value with the key of its [`key_id`](Pan::key_id).
@@ -83,38 +82,39 @@ pub fn open_unbound(key: &mut DataKey, pan: Pan<'_>) -> Result<ClearPan, Error> 
 }
 
 fn open_digits(key: &mut DataKey, pan: Pan<'_>) -> Result<ClearPan, Error> {
-    let prefix = if pan.is_searchable() { SEARCHABLE_PREFIX } else { HEADER_LEN };
-    let (prefix, body) = pan.0.split_at(prefix);
+    let body = &pan.0[HEADER_LEN..];
     let (nonce, body) = body.split_first_chunk().ok_or(Error::Corrupt)?;
     let (ciphertext, tag) = body.split_first_chunk::<CIPHERTEXT_LEN>().ok_or(Error::Corrupt)?;
     let tag = tag.first_chunk().ok_or(Error::Corrupt)?;
 
-    let aad = AssociatedData::new(prefix);
+    let aad = AssociatedData::of(pan);
     let mut digits = *ciphertext;
     key.xaes.open_in_place(nonce, aad.as_bytes(), &mut digits, tag)?;
     let opened = ClearPan::from_packed(u64::from_be_bytes(digits), pan.pan_len());
     digits.zeroize();
     // Authentic, so only a bug in sealing could make these differ; never show what was not sealed.
     let opened = opened.ok_or(Error::Corrupt)?;
-    if bcd(&opened, pan.truncation()) != prefix[4..10] {
+    if bcd(&opened, pan.truncation()) != pan.0[4..10] {
         return Err(Error::Corrupt);
     }
     Ok(opened)
 }
 
-/// The domain and everything of a value before its nonce.
+/// The domain and everything of a value that is not sealed.
 struct AssociatedData {
-    bytes: [u8; DOMAIN.len() + SEARCHABLE_PREFIX],
+    bytes: [u8; DOMAIN.len() + HEADER_LEN + EQUALITY_LEN],
     len: usize,
 }
 
 impl AssociatedData {
-    fn new(prefix: &[u8]) -> Self {
-        let mut bytes = [0; DOMAIN.len() + SEARCHABLE_PREFIX];
-        let len = DOMAIN.len() + prefix.len();
-        bytes[..DOMAIN.len()].copy_from_slice(DOMAIN);
-        bytes[DOMAIN.len()..len].copy_from_slice(prefix);
-        AssociatedData { bytes, len }
+    fn of(pan: Pan<'_>) -> Self {
+        let mut bytes = [0; DOMAIN.len() + HEADER_LEN + EQUALITY_LEN];
+        let (header, hash) = pan.clear_parts();
+        let (domain, rest) = bytes.split_at_mut(DOMAIN.len());
+        domain.copy_from_slice(DOMAIN);
+        rest[..HEADER_LEN].copy_from_slice(header);
+        rest[HEADER_LEN..][..hash.len()].copy_from_slice(hash);
+        AssociatedData { bytes, len: DOMAIN.len() + HEADER_LEN + hash.len() }
     }
 
     fn as_bytes(&self) -> &[u8] {

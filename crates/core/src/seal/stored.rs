@@ -8,12 +8,12 @@ use crate::xaes::{NONCE_LEN, TAG_LEN};
 use std::fmt;
 
 /// The most bytes a stored card number takes.
-pub const MAX_SEALED: usize = SEARCHABLE_PREFIX + BODY_LEN;
+pub const MAX_SEALED: usize = HEADER_LEN + BODY_LEN + EQUALITY_LEN;
 /// The most digits a stored card number shows.
 pub const MAX_SHOWN: usize = 12;
 
 pub(super) const EQUALITY_LEN: usize = 16;
-pub(super) const SEARCHABLE_PREFIX: usize = HEADER_LEN + EQUALITY_LEN;
+const COMPARAND_LEN: usize = HEADER_LEN + EQUALITY_LEN;
 /// The packed digits, the same for all lengths.
 pub(super) const CIPHERTEXT_LEN: usize = 8;
 pub(super) const HEADER_LEN: usize = 18;
@@ -64,13 +64,19 @@ impl<'a> Pan<'a> {
 
     /// The equality hash.
     pub fn equality(self) -> Option<&'a [u8; EQUALITY_LEN]> {
-        if self.is_searchable() { self.0[HEADER_LEN..].first_chunk() } else { None }
+        if self.is_searchable() { self.0.last_chunk() } else { None }
     }
 
     /// The nonce that it was sealed with; None where no digits are sealed.
     pub fn nonce(self) -> Option<&'a [u8; NONCE_LEN]> {
-        let prefix = if self.is_searchable() { SEARCHABLE_PREFIX } else { HEADER_LEN };
-        self.0[prefix..].first_chunk()
+        self.0[HEADER_LEN..].first_chunk()
+    }
+
+    /// The header and the equality hash, if there is one: all that is not sealed.
+    pub(super) fn clear_parts(self) -> (&'a [u8], &'a [u8]) {
+        let (header, rest) = self.0.split_at(HEADER_LEN);
+        let hash = if self.is_searchable() { EQUALITY_LEN } else { 0 };
+        (header, &rest[rest.len() - hash..])
     }
 
     /// Number of digits, 12 to 19.
@@ -177,8 +183,8 @@ impl PanBuf {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// A value with everything before the nonce filled in, and room for the rest.
-    pub(super) fn with_prefix(
+    /// A value with everything that is not sealed filled in, and room for the rest.
+    pub(super) fn with_room(
         key_id: KeyId,
         equality: Option<[u8; EQUALITY_LEN]>,
         pan: &ClearPan,
@@ -190,13 +196,13 @@ impl PanBuf {
         bytes[3] = shown.first << 4 | shown.last;
         bytes[4..10].copy_from_slice(&bcd(pan, shown));
         bytes[10..HEADER_LEN].copy_from_slice(&key_id.0.to_be_bytes());
-        let mut prefix = HEADER_LEN;
+        let mut len = HEADER_LEN + BODY_LEN;
         if let Some(hash) = equality {
             bytes[1] = SEARCHABLE;
-            bytes[HEADER_LEN..SEARCHABLE_PREFIX].copy_from_slice(&hash);
-            prefix = SEARCHABLE_PREFIX;
+            bytes[len..].copy_from_slice(&hash);
+            len = MAX_SEALED;
         }
-        PanBuf { bytes, len: (prefix + BODY_LEN) as u8 }
+        PanBuf { bytes, len: len as u8 }
     }
 
     /// Marks the value as a comparand that carries its digits.
@@ -208,7 +214,8 @@ impl PanBuf {
     /// Drops the room for sealed digits and marks the value as a comparand.
     pub(super) fn into_comparand(mut self) -> PanBuf {
         self.bytes[1] |= COMPARAND;
-        self.len = SEARCHABLE_PREFIX as u8;
+        self.bytes.copy_within(HEADER_LEN + BODY_LEN.., HEADER_LEN);
+        self.len = COMPARAND_LEN as u8;
         self
     }
 }
@@ -248,13 +255,13 @@ pub(super) fn comparison_key(bytes: &[u8]) -> Option<u128> {
         MAX_SEALED => {
             bytes[..2] == [VERSION, SEARCHABLE] || bytes[..2] == [VERSION, SEARCHABLE | COMPARAND | CARRIES]
         }
-        SEARCHABLE_PREFIX => bytes[..2] == [VERSION, SEARCHABLE | COMPARAND],
+        COMPARAND_LEN => bytes[..2] == [VERSION, SEARCHABLE | COMPARAND],
         _ => false,
     };
     if !is_searchable {
         return None;
     }
-    bytes[HEADER_LEN..].first_chunk().map(|hash| u128::from_be_bytes(*hash))
+    bytes.last_chunk().map(|hash| u128::from_be_bytes(*hash))
 }
 
 fn is_possible(bytes: &[u8]) -> bool {

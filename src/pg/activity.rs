@@ -1,0 +1,179 @@
+//! What this backend is doing: the queries and utility statements that run, innermost last.
+//!
+//! A comparison that no expression asks for is made by an index, a partition or a sort: for whom, only this tells.
+
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+/// What runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A query that compares nothing, as far as its plan shows.
+    Query,
+    /// A query whose plan compares card numbers, by a user who may.
+    Compares,
+    /// A foreign-key statement of PostgreSQL's own that only reads: no code of a user's runs in it.
+    ForeignKeyRead,
+    /// One that cascades: triggers and constraints of a user's may run in it.
+    ForeignKeyWrite(Write),
+    /// A statement that writes, by a user who may not compare.
+    Write(Write),
+    /// ANALYZE.
+    Analyze,
+    /// Any other utility statement.
+    Utility,
+}
+
+/// A statement that writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Write {
+    /// Later ones have greater numbers; from 1.
+    pub serial: u32,
+    /// Whether all card numbers that it writes were typed in it or stay where they are: then an index may also compare
+    /// two that were there before.
+    pub is_typed: bool,
+}
+
+/// What may be answered without a closer look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Permit {
+    /// Nothing.
+    None,
+    /// That two card numbers differ, and how.
+    Differing,
+    /// Everything.
+    All,
+}
+
+struct Frame {
+    kind: Kind,
+    outer: Permit,
+}
+
+thread_local! {
+    // Queries that were started and are more than `Query`, by address.
+    static STARTED: RefCell<Vec<(usize, Kind)>> = const { RefCell::new(Vec::new()) };
+    static RUNNING: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
+    static SERIAL: Cell<u32> = const { Cell::new(0) };
+}
+// Of this backend alone: static because every comparison of an index asks.
+static PERMIT: AtomicU8 = AtomicU8::new(Permit::Differing as u8);
+
+impl Kind {
+    /// Index builds and the like are judged when they are defined.
+    fn permit(self) -> Permit {
+        match self {
+            Self::Query | Self::Analyze => Permit::None,
+            Self::Write(write) | Self::ForeignKeyWrite(write) if !write.is_typed => Permit::None,
+            Self::Write(_) | Self::ForeignKeyWrite(_) | Self::ForeignKeyRead | Self::Utility => {
+                Permit::Differing
+            }
+            Self::Compares => Permit::All,
+        }
+    }
+
+    fn write(self) -> Option<u32> {
+        match self {
+            Self::Write(write) | Self::ForeignKeyWrite(write) => Some(write.serial),
+            _ => None,
+        }
+    }
+}
+
+/// A statement that writes, to be started.
+pub fn new_write(is_typed: bool) -> Write {
+    SERIAL.set(SERIAL.get().wrapping_add(1).max(1));
+    Write { serial: SERIAL.get(), is_typed }
+}
+
+/// A query is started.
+pub fn starts(query: usize, kind: Kind) {
+    STARTED.with_borrow_mut(|started| {
+        // An address is used again after a failure cut its query off.
+        started.retain(|(other, _)| *other != query);
+        if kind != Kind::Query {
+            started.push((query, kind));
+        }
+    });
+}
+
+/// What a query that was started is; None for a plain one.
+pub fn started(query: usize) -> Option<Kind> {
+    STARTED.with_borrow(|started| started.iter().find(|(other, _)| *other == query).map(|(_, kind)| *kind))
+}
+
+/// A query is over.
+pub fn ends(query: usize) {
+    STARTED.with_borrow_mut(|started| started.retain(|(other, _)| *other != query));
+}
+
+/// Whether any query was started that is more than a plain one.
+pub fn has_started() -> bool {
+    STARTED.with_borrow(|started| !started.is_empty())
+}
+
+/// A query is run (or finished, which runs its triggers). What is returned goes to [`leave`].
+pub fn enter_query(query: usize) -> usize {
+    enter(started(query).unwrap_or(Kind::Query))
+}
+
+/// Something is run. What is returned goes to [`leave`].
+pub fn enter(kind: Kind) -> usize {
+    RUNNING.with_borrow_mut(|running| {
+        let depth = running.len();
+        running.push(Frame { kind, outer: permit() });
+        PERMIT.store(kind.permit() as u8, Relaxed);
+        depth
+    })
+}
+
+/// What was entered at this depth is over, and all that it called: also where a failure cut it off.
+pub fn leave(depth: usize) {
+    RUNNING.with_borrow_mut(|running| {
+        if let Some(frame) = running.get(depth) {
+            PERMIT.store(frame.outer as u8, Relaxed);
+            running.truncate(depth);
+        }
+    });
+}
+
+/// How deep what runs is nested.
+pub fn depth() -> usize {
+    RUNNING.with_borrow(Vec::len)
+}
+
+/// A transaction ends: of what was started nothing is left, unless it ends in a procedure, which goes on.
+pub fn transaction_ends(aborts: bool) {
+    if aborts {
+        leave(0);
+        STARTED.with_borrow_mut(Vec::clear);
+    }
+}
+
+/// What runs innermost; None while nothing does.
+pub fn innermost() -> Option<Kind> {
+    RUNNING.with_borrow(|running| running.last().map(|frame| frame.kind))
+}
+
+/// The statement that writes and is the innermost of those, by its serial number; 0 for none.
+pub fn writing() -> u32 {
+    RUNNING.with_borrow(|running| running.iter().rev().find_map(|frame| frame.kind.write()).unwrap_or(0))
+}
+
+/// The statement that writes around the innermost one; 0 for none.
+pub fn writing_around() -> u32 {
+    RUNNING.with_borrow(|running| {
+        running.iter().rev().filter_map(|frame| frame.kind.write()).nth(1).unwrap_or(0)
+    })
+}
+
+/// What may be answered without a closer look.
+#[inline]
+pub fn permit() -> Permit {
+    match PERMIT.load(Relaxed) {
+        p if p == Permit::All as u8 => Permit::All,
+        p if p == Permit::Differing as u8 => Permit::Differing,
+        _ => Permit::None,
+    }
+}

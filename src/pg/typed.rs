@@ -1,0 +1,207 @@
+//! Whether the card numbers that a statement writes were typed in it, or stay where they are.
+//!
+//! Only what is listed here counts. A statement of which this cannot be seen is judged value by value when an index
+//! asks, see `access::indexing`.
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::NodeTag;
+
+use crate::pg::catalog::{self, Catalog};
+use crate::pg::nodes::{integers, list};
+use crate::pg::plan::for_each_node;
+use crate::pg::relation;
+
+/// Whether all that the plan writes to tables is; `parameters`: whether those that it was given are.
+pub fn writes_typed(plan: *mut pg_sys::PlannedStmt, parameters: bool) -> bool {
+    let Some(catalog) = catalog::get() else { return false };
+    // SAFETY: a valid plan, read only; the tag says what the node is. ModifyTable names the tables by their place in
+    // the range table, from 1.
+    unsafe {
+        !for_each_node(plan, &mut |node| {
+            (*node.cast::<pg_sys::Node>()).type_ == NodeTag::T_ModifyTable && {
+                let write = &*node.cast::<pg_sys::ModifyTable>();
+                let tables = integers(write.resultRelations).map(|number| {
+                    let entry = list((*plan).rtable).nth(number as usize - 1);
+                    let entry = entry.map(|e| (*e.cast::<pg_sys::RangeTblEntry>()).relid);
+                    (number, entry.unwrap_or(pg_sys::InvalidOid))
+                });
+                let tables: Vec<_> = tables.collect();
+                !Statement { catalog: &catalog, write, tables: &tables, parameters }.is_typed()
+            }
+        })
+    }
+}
+
+struct Statement<'a> {
+    catalog: &'a Catalog,
+    write: &'a pg_sys::ModifyTable,
+    /// Each table that it writes: its place in the range table, and itself.
+    tables: &'a [(i32, pg_sys::Oid)],
+    parameters: bool,
+}
+
+/// Where an expression's value goes: the column of the table, and the node whose rows the expression is over.
+#[derive(Clone, Copy)]
+struct Place {
+    table: i32,
+    column: i32,
+    below: *mut pg_sys::Plan,
+    /// Whether variables of the rows below are values that were judged already: those that INSERT proposed.
+    proposed: bool,
+}
+
+impl Statement<'_> {
+    /// # Safety
+    /// The plan node is valid.
+    unsafe fn is_typed(&self) -> bool {
+        use pg_sys::CmdType as C;
+        // SAFETY: by contract.
+        unsafe {
+            let below = self.write.plan.lefttree;
+            let Some(&(first, _)) = self.tables.first() else { return false };
+            let place = |table, column, proposed| Place { table, column, below, proposed };
+            let values = match self.write.operation {
+                // A column for each of the table's.
+                C::CMD_INSERT => entries((*below).targetlist).enumerate().all(|(i, entry)| {
+                    self.expression((*entry).expr.cast(), place(first, i as i32 + 1, false))
+                }),
+                C::CMD_UPDATE => {
+                    let columns = list(self.write.updateColnosLists).map(|columns| columns.cast());
+                    self.tables.iter().zip(columns).all(|(&(number, table), columns)| {
+                        self.leaves_keys(table, columns)
+                            && integers(columns).zip(entries((*below).targetlist)).all(|(column, entry)| {
+                                self.expression((*entry).expr.cast(), place(number, column, false))
+                            })
+                    })
+                }
+                C::CMD_DELETE => true,
+                C::CMD_MERGE => {
+                    list(self.write.mergeActionLists).zip(self.tables).all(|(actions, &(number, table))| {
+                        list(actions.cast()).all(|action| self.action(&*action.cast(), number, table))
+                    })
+                }
+                _ => false,
+            };
+            let conflict =
+                self.tables.iter().all(|&(_, table)| self.leaves_keys(table, self.write.onConflictCols))
+                    && integers(self.write.onConflictCols).zip(entries(self.write.onConflictSet)).all(
+                        |(column, entry)| self.expression((*entry).expr.cast(), place(first, column, true)),
+                    );
+            values && conflict
+        }
+    }
+
+    /// # Safety
+    /// All are valid.
+    unsafe fn action(&self, action: &pg_sys::MergeAction, number: i32, table: pg_sys::Oid) -> bool {
+        use pg_sys::CmdType as C;
+        // SAFETY: by contract.
+        unsafe {
+            let place =
+                |column| Place { table: number, column, below: std::ptr::null_mut(), proposed: false };
+            let all = |columns: &mut dyn Iterator<Item = i32>| {
+                columns
+                    .zip(entries(action.targetList))
+                    .all(|(column, entry)| self.expression((*entry).expr.cast(), place(column)))
+            };
+            match action.commandType {
+                C::CMD_INSERT => all(&mut (1..)),
+                C::CMD_UPDATE => {
+                    self.leaves_keys(table, action.updateColnos) && all(&mut integers(action.updateColnos))
+                }
+                _ => true,
+            }
+        }
+    }
+
+    /// Whether no column is written that decides, together with a card number, what is unique, referred to, or in
+    /// which partition: a stored card number would be compared anew.
+    ///
+    /// # Safety
+    /// `columns` is a list of column numbers.
+    unsafe fn leaves_keys(&self, table: pg_sys::Oid, columns: *mut pg_sys::List) -> bool {
+        // SAFETY: by contract.
+        let mut written = unsafe { integers(columns) };
+        !written.any(|column| relation::shares_key_with_pan(table, column))
+    }
+
+    /// # Safety
+    /// `node` is a valid expression over the rows of `place.below`.
+    unsafe fn expression(&self, node: *mut pg_sys::Node, place: Place) -> bool {
+        // SAFETY: by contract; the tag says what the node is.
+        unsafe {
+            if node.is_null() || !holds_pan(node) {
+                return true;
+            }
+            let same = |node: *mut pg_sys::Node| self.expression(node, place);
+            let all = |nodes: *mut pg_sys::List| list(nodes).all(|node| self.expression(node, place));
+            match (*node).type_ {
+                NodeTag::T_Const => true,
+                NodeTag::T_Param => {
+                    let kind = (*node.cast::<pg_sys::Param>()).paramkind;
+                    kind == pg_sys::ParamKind::PARAM_EXTERN && self.parameters
+                }
+                NodeTag::T_RelabelType => same((*node.cast::<pg_sys::RelabelType>()).arg.cast()),
+                NodeTag::T_CoerceToDomain => same((*node.cast::<pg_sys::CoerceToDomain>()).arg.cast()),
+                NodeTag::T_ArrayCoerceExpr => same((*node.cast::<pg_sys::ArrayCoerceExpr>()).arg.cast()),
+                // From text: what a stored card number gives as text is a mask.
+                NodeTag::T_CoerceViaIO => !holds_pan((*node.cast::<pg_sys::CoerceViaIO>()).arg.cast()),
+                NodeTag::T_CoalesceExpr => all((*node.cast::<pg_sys::CoalesceExpr>()).args),
+                NodeTag::T_ArrayExpr => all((*node.cast::<pg_sys::ArrayExpr>()).elements),
+                NodeTag::T_CaseExpr => {
+                    let case = &*node.cast::<pg_sys::CaseExpr>();
+                    same(case.defresult.cast())
+                        && list(case.args).all(|when| same((*when.cast::<pg_sys::CaseWhen>()).result.cast()))
+                }
+                // A function of ours makes of text, or of what it is given.
+                NodeTag::T_FuncExpr => {
+                    let call = &*node.cast::<pg_sys::FuncExpr>();
+                    self.catalog.is_ours(call.funcid) && all(call.args)
+                }
+                NodeTag::T_Var => self.variable(&*node.cast(), place),
+                _ => false,
+            }
+        }
+    }
+
+    /// # Safety
+    /// `var` is over the rows of `place.below`.
+    unsafe fn variable(&self, var: &pg_sys::Var, place: Place) -> bool {
+        // SAFETY: by contract; the tag says what the node below is, and scans name their place in the range table.
+        unsafe {
+            if place.proposed && var.varno == pg_sys::INNER_VAR {
+                return true;
+            }
+            let stays = var.varno == place.table && i32::from(var.varattno) == place.column;
+            if stays {
+                return true;
+            }
+            if place.below.is_null() || (*place.below.cast::<pg_sys::Node>()).type_ != NodeTag::T_ValuesScan {
+                return false;
+            }
+            let scan = &*place.below.cast::<pg_sys::ValuesScan>();
+            let values = |row: *mut pg_sys::Node| list(row.cast()).nth(var.varattno as usize - 1);
+            var.varno == scan.scan.scanrelid as i32
+                && var.varattno > 0
+                && list(scan.values_lists)
+                    .all(|row| values(row).is_some_and(|value| self.expression(value, place)))
+        }
+    }
+}
+
+/// The entries of a target list that are of the table, in order.
+///
+/// # Safety
+/// `targets` is a target list.
+unsafe fn entries(targets: *mut pg_sys::List) -> impl Iterator<Item = *mut pg_sys::TargetEntry> {
+    // SAFETY: by contract.
+    unsafe { list(targets).map(|entry| entry.cast::<pg_sys::TargetEntry>()).filter(|e| !(**e).resjunk) }
+}
+
+/// # Safety
+/// `node` is a valid expression.
+unsafe fn holds_pan(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: by contract.
+    let type_oid = unsafe { pg_sys::exprType(node) };
+    catalog::contains_pan(type_oid) || type_oid == pg_sys::RECORDOID || type_oid == pg_sys::RECORDARRAYOID
+}
