@@ -56,10 +56,10 @@ mod tests {
     #[pg_test]
     fn a_statement_inside_another_writes_its_own() {
         let typed = next();
-        let outer = activity::enter(Kind::Write(activity::new_write(false)));
+        let outer = activity::enter(Kind::Write(activity::new_write()));
         let of_outer = next();
         assert!(nonce::is_mine_to_write(&typed) && nonce::is_mine_to_write(&of_outer));
-        let inner = activity::enter(Kind::Write(activity::new_write(false)));
+        let inner = activity::enter(Kind::Write(activity::new_write()));
         let of_inner = next();
         assert!(!nonce::is_mine_to_write(&typed) && !nonce::is_mine_to_write(&of_outer));
         assert!(nonce::is_mine_to_write(&of_inner));

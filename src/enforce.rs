@@ -116,7 +116,7 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
     learn_export();
     let kind = match (statement::is_foreign_key(desc, flags), query::operation(desc)) {
         (true, pg_sys::CmdType::CMD_SELECT) => Kind::ForeignKeyRead,
-        (true, _) => indexing::kind_of_cascade(desc),
+        (true, _) => or_raise(indexing::start_cascade(desc)),
         (false, _) => {
             let marked = walk_plan::is_marked(plan);
             if marked {
@@ -137,7 +137,7 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
 fn start_write(desc: *mut pg_sys::QueryDesc) -> Kind {
     or_raise(storing::check(desc));
     or_raise(conflicts::start(desc));
-    indexing::kind(desc)
+    or_raise(indexing::start(desc))
 }
 
 /// A plan is run, or finished; what is returned goes to `stops`.

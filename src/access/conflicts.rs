@@ -17,7 +17,7 @@ use crate::pg::{query, relation, session};
 struct Write {
     /// The address of its query; none for COPY.
     query: Option<usize>,
-    /// Whether an index found a number equal that was typed and one that was there.
+    /// Whether an index found two numbers equal.
     hit: bool,
     /// The transaction's nesting level at which it began.
     level: i32,
@@ -30,7 +30,7 @@ thread_local! {
     static WRITING: Cell<bool> = const { Cell::new(false) };
     // Whether the transaction has written card numbers: a deferred constraint fails when no write is open any more.
     static WROTE: Cell<bool> = const { Cell::new(false) };
-    // Whether one found a number equal then.
+    // Whether an index found two equal then.
     static DEFERRED_HIT: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -75,7 +75,7 @@ pub fn is_writing() -> bool {
     WRITING.get()
 }
 
-/// An index found a card number that was typed equal to one that was there. One statement must not try what an hour
+/// An index found two card numbers equal. One statement must not try what an hour
 /// may not: it stops where ON CONFLICT has met more than the limit.
 pub fn found_equal() -> Result<()> {
     if !WRITING.get() {

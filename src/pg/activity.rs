@@ -14,24 +14,14 @@ pub enum Kind {
     Compares,
     /// A foreign-key statement of PostgreSQL's own that only reads: no code of a user's runs in it.
     ForeignKeyRead,
-    /// One that cascades: triggers and constraints of a user's may run in it.
-    ForeignKeyWrite(Write),
-    /// A statement that writes, by a user who may not compare.
-    Write(Write),
+    /// One that cascades, by its serial number: triggers and constraints of a user's may run in it.
+    ForeignKeyWrite(u32),
+    /// A statement that writes, by its serial number, by a user who may not compare. Later ones have greater numbers.
+    Write(u32),
     /// ANALYZE.
     Analyze,
     /// Any other utility statement.
     Utility,
-}
-
-/// A statement that writes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Write {
-    /// Later ones have greater numbers; from 1.
-    pub serial: u32,
-    /// Whether all card numbers that it writes were typed in it or stay where they are: then an index may also compare
-    /// two that were there before.
-    pub is_typed: bool,
 }
 
 /// What may be answered without a closer look.
@@ -65,7 +55,6 @@ impl Kind {
     fn permit(self) -> Permit {
         match self {
             Self::Query | Self::Analyze => Permit::None,
-            Self::Write(write) | Self::ForeignKeyWrite(write) if !write.is_typed => Permit::None,
             Self::Write(_) | Self::ForeignKeyWrite(_) | Self::ForeignKeyRead | Self::Utility => {
                 Permit::Differing
             }
@@ -75,16 +64,16 @@ impl Kind {
 
     fn write(self) -> Option<u32> {
         match self {
-            Self::Write(write) | Self::ForeignKeyWrite(write) => Some(write.serial),
+            Self::Write(serial) | Self::ForeignKeyWrite(serial) => Some(serial),
             _ => None,
         }
     }
 }
 
-/// A statement that writes, to be started.
-pub fn new_write(is_typed: bool) -> Write {
+/// The number of a statement that writes, to be started; from 1.
+pub fn new_write() -> u32 {
     SERIAL.set(SERIAL.get().wrapping_add(1).max(1));
-    Write { serial: SERIAL.get(), is_typed }
+    SERIAL.get()
 }
 
 /// A query is started.

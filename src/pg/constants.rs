@@ -38,6 +38,20 @@ pub unsafe fn made(value: pg_sys::Datum, make: &dyn Fn(&[u8]) -> Option<Vec<u8>>
     make(unsafe { varlena_bytes(value) }).map(|bytes| varlena(&bytes))
 }
 
+/// The elements of an array that are not NULL.
+///
+/// # Safety
+/// `array` is an array of `element`: text or `pci.pan`.
+pub unsafe fn elements<'a>(array: pg_sys::Datum, element: pg_sys::Oid) -> Vec<&'a [u8]> {
+    // SAFETY: by contract; what is returned lies in the current memory context, or where the array does.
+    unsafe {
+        let array = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+        let (mut elements, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+        pg_sys::deconstruct_array(array, element, -1, false, ALIGN, &mut elements, &mut nulls, &mut count);
+        (0..count as usize).filter(|i| !*nulls.add(*i)).map(|i| varlena_bytes(*elements.add(i))).collect()
+    }
+}
+
 /// The same for each element of an array, which becomes an array of `pan`. An element for which `make` gives none stays
 /// (`keeps`), or else there is no array.
 ///

@@ -4,9 +4,9 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
 use crate::pg::call::varlena_bytes;
-use crate::pg::catalog;
 use crate::pg::nodes::list;
 use crate::pg::plan::for_each_node;
+use crate::pg::{catalog, constants};
 
 /// The relations that it writes.
 pub fn targets(desc: *mut pg_sys::QueryDesc) -> Vec<pg_sys::Oid> {
@@ -31,7 +31,8 @@ pub fn only_deletes(desc: *mut pg_sys::QueryDesc) -> bool {
     unsafe { (*desc).operation == pg_sys::CmdType::CMD_DELETE && !(*(*desc).plannedstmt).hasModifyingCTE }
 }
 
-/// Calls `f` with each of its parameters that holds card numbers: the stored bytes of one, None for an array or row.
+/// Calls `f` with each card number that its parameters hold: the stored bytes, or None for a row, which is not looked
+/// into.
 pub fn for_each_parameter_with_pan(desc: *mut pg_sys::QueryDesc, mut f: impl FnMut(Option<&[u8]>)) {
     // SAFETY: a valid descriptor. A procedural language hands its variables over one by one, as they are asked for.
     unsafe {
@@ -50,11 +51,22 @@ pub fn for_each_parameter_with_pan(desc: *mut pg_sys::QueryDesc, mut f: impl FnM
                 None => (*params).params.as_mut_ptr().add(i),
             };
             let param = &*param;
-            if !param.isnull && catalog::contains_pan(param.ptype) {
-                f((param.ptype == catalog.pan).then(|| varlena_bytes(param.value)));
+            if param.isnull || !(catalog::contains_pan(param.ptype) || is_record(param.ptype)) {
+                continue;
+            }
+            if param.ptype == catalog.pan {
+                f(Some(varlena_bytes(param.value)));
+            } else if pg_sys::get_element_type(param.ptype) == catalog.pan {
+                constants::elements(param.value, catalog.pan).into_iter().for_each(|value| f(Some(value)));
+            } else {
+                f(None);
             }
         }
     }
+}
+
+fn is_record(type_oid: pg_sys::Oid) -> bool {
+    type_oid == pg_sys::RECORDOID || type_oid == pg_sys::RECORDARRAYOID
 }
 
 /// Whether it reads tables, or anything else that its FROM names; else it may be a bare expression.

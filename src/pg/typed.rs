@@ -1,7 +1,9 @@
 //! Whether the card numbers that a statement writes were typed in it, or stay where they are.
 //!
-//! Only what is listed here counts. A statement of which this cannot be seen is judged value by value when an index
-//! asks, see `access::indexing`.
+//! Only what is listed here counts: literals, parameters that hold what was typed, casts from text, and PostgreSQL's own
+//! functions of those; followed through the nodes of the plan to where they stand.
+
+use std::cell::Cell;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
@@ -10,6 +12,9 @@ use crate::pg::catalog::{self, Catalog};
 use crate::pg::nodes::{integers, list};
 use crate::pg::plan::for_each_node;
 use crate::pg::relation;
+
+/// Expressions that are looked at, at most.
+const MAX_STEPS: u32 = 100_000;
 
 /// Whether all that the plan writes to tables is; `parameters`: whether those that it was given are.
 pub fn writes_typed(plan: *mut pg_sys::PlannedStmt, parameters: bool) -> bool {
@@ -26,7 +31,8 @@ pub fn writes_typed(plan: *mut pg_sys::PlannedStmt, parameters: bool) -> bool {
                     (number, entry.unwrap_or(pg_sys::InvalidOid))
                 });
                 let tables: Vec<_> = tables.collect();
-                !Statement { catalog: &catalog, write, tables: &tables, parameters }.is_typed()
+                let steps = Cell::new(MAX_STEPS);
+                !Statement { catalog: &catalog, plan, write, tables: &tables, parameters, steps }.is_typed()
             }
         })
     }
@@ -34,10 +40,13 @@ pub fn writes_typed(plan: *mut pg_sys::PlannedStmt, parameters: bool) -> bool {
 
 struct Statement<'a> {
     catalog: &'a Catalog,
+    plan: *mut pg_sys::PlannedStmt,
     write: &'a pg_sys::ModifyTable,
     /// Each table that it writes: its place in the range table, and itself.
     tables: &'a [(i32, pg_sys::Oid)],
     parameters: bool,
+    /// What is left of `MAX_STEPS`.
+    steps: Cell<u32>,
 }
 
 /// Where an expression's value goes: the column of the table, and the node whose rows the expression is over.
@@ -133,10 +142,16 @@ impl Statement<'_> {
             if node.is_null() || !holds_pan(node) {
                 return true;
             }
+            // A column that is named twice at each of many levels would be followed for ever.
+            self.steps.set(self.steps.get().saturating_sub(1));
+            if self.steps.get() == 0 {
+                return false;
+            }
             let same = |node: *mut pg_sys::Node| self.expression(node, place);
             let all = |nodes: *mut pg_sys::List| list(nodes).all(|node| self.expression(node, place));
             match (*node).type_ {
-                NodeTag::T_Const => true,
+                // A literal, or a parameter that a custom plan replaced.
+                NodeTag::T_Const => self.parameters,
                 NodeTag::T_Param => {
                     let kind = (*node.cast::<pg_sys::Param>()).paramkind;
                     kind == pg_sys::ParamKind::PARAM_EXTERN && self.parameters
@@ -153,10 +168,17 @@ impl Statement<'_> {
                     same(case.defresult.cast())
                         && list(case.args).all(|when| same((*when.cast::<pg_sys::CaseWhen>()).result.cast()))
                 }
-                // A function of ours makes of text, or of what it is given.
+                NodeTag::T_RowExpr => all((*node.cast::<pg_sys::RowExpr>()).args),
+                NodeTag::T_SubscriptingRef => {
+                    let part = &*node.cast::<pg_sys::SubscriptingRef>();
+                    same(part.refexpr.cast()) && same(part.refassgnexpr.cast())
+                }
+                // PostgreSQL's functions and ours make of text, or of what they are given.
                 NodeTag::T_FuncExpr => {
                     let call = &*node.cast::<pg_sys::FuncExpr>();
-                    self.catalog.is_ours(call.funcid) && all(call.args)
+                    let is_known = call.funcid.to_u32() < pg_sys::FirstNormalObjectId
+                        || self.catalog.is_ours(call.funcid);
+                    is_known && all(call.args)
                 }
                 NodeTag::T_Var => self.variable(&*node.cast(), place),
                 _ => false,
@@ -167,25 +189,100 @@ impl Statement<'_> {
     /// # Safety
     /// `var` is over the rows of `place.below`.
     unsafe fn variable(&self, var: &pg_sys::Var, place: Place) -> bool {
-        // SAFETY: by contract; the tag says what the node below is, and scans name their place in the range table.
+        // SAFETY: by contract.
         unsafe {
             if place.proposed && var.varno == pg_sys::INNER_VAR {
                 return true;
             }
             let stays = var.varno == place.table && i32::from(var.varattno) == place.column;
-            if stays {
-                return true;
+            stays || self.column(place.below, var, place)
+        }
+    }
+
+    /// Whether a variable, as a plan node has it, is typed where it comes from.
+    ///
+    /// # Safety
+    /// `node` is null or a valid plan node.
+    unsafe fn column(&self, node: *mut pg_sys::Plan, var: &pg_sys::Var, place: Place) -> bool {
+        if node.is_null() || var.varattno < 1 {
+            return false;
+        }
+        // SAFETY: by contract; the tag says what the node is, and scans name their place in the range table.
+        unsafe {
+            pg_sys::check_stack_depth();
+            let attribute = var.varattno as usize - 1;
+            let of = |below: *mut pg_sys::Plan| self.output(below, attribute, place);
+            let is_scan = |scan: &pg_sys::Scan| var.varno == scan.scanrelid as i32;
+            match (*node.cast::<pg_sys::Node>()).type_ {
+                NodeTag::T_ValuesScan => {
+                    let scan = &*node.cast::<pg_sys::ValuesScan>();
+                    let value = |row: *mut pg_sys::Node| list(row.cast()).nth(attribute);
+                    is_scan(&scan.scan)
+                        && list(scan.values_lists)
+                            .all(|row| value(row).is_some_and(|value| self.expression(value, place.at(node))))
+                }
+                NodeTag::T_SubqueryScan => {
+                    let scan = &*node.cast::<pg_sys::SubqueryScan>();
+                    is_scan(&scan.scan) && of(scan.subplan)
+                }
+                NodeTag::T_CteScan => {
+                    let scan = &*node.cast::<pg_sys::CteScan>();
+                    let below = list((*self.plan).subplans).nth(scan.ctePlanId as usize - 1);
+                    is_scan(&scan.scan) && below.is_some_and(|below| of(below.cast()))
+                }
+                NodeTag::T_FunctionScan => {
+                    let scan = &*node.cast::<pg_sys::FunctionScan>();
+                    is_scan(&scan.scan)
+                        && list(scan.functions).all(|function| {
+                            let function = &*function.cast::<pg_sys::RangeTblFunction>();
+                            self.expression(function.funcexpr, place.at(node))
+                        })
+                }
+                NodeTag::T_Append => {
+                    list((*node.cast::<pg_sys::Append>()).appendplans).all(|below| of(below.cast()))
+                }
+                NodeTag::T_NestLoop | NodeTag::T_HashJoin | NodeTag::T_MergeJoin => match var.varno {
+                    pg_sys::OUTER_VAR => of((*node).lefttree),
+                    pg_sys::INNER_VAR => of((*node).righttree),
+                    _ => false,
+                },
+                NodeTag::T_Result
+                | NodeTag::T_ProjectSet
+                | NodeTag::T_Limit
+                | NodeTag::T_Sort
+                | NodeTag::T_IncrementalSort
+                | NodeTag::T_Material
+                | NodeTag::T_Gather
+                | NodeTag::T_LockRows => var.varno == pg_sys::OUTER_VAR && of((*node).lefttree),
+                _ => false,
             }
-            if place.below.is_null() || (*place.below.cast::<pg_sys::Node>()).type_ != NodeTag::T_ValuesScan {
+        }
+    }
+
+    /// Whether a column that a plan node gives is typed.
+    ///
+    /// # Safety
+    /// `node` is null or a valid plan node.
+    unsafe fn output(&self, node: *mut pg_sys::Plan, attribute: usize, place: Place) -> bool {
+        // SAFETY: by contract.
+        unsafe {
+            if node.is_null() {
                 return false;
             }
-            let scan = &*place.below.cast::<pg_sys::ValuesScan>();
-            let values = |row: *mut pg_sys::Node| list(row.cast()).nth(var.varattno as usize - 1);
-            var.varno == scan.scan.scanrelid as i32
-                && var.varattno > 0
-                && list(scan.values_lists)
-                    .all(|row| values(row).is_some_and(|value| self.expression(value, place)))
+            let entry = list((*node).targetlist).nth(attribute);
+            entry.is_some_and(|entry| {
+                let expression = (*entry.cast::<pg_sys::TargetEntry>()).expr.cast();
+                // What a node above calls the table's own column does not count down here.
+                self.expression(expression, place.at(node))
+            })
         }
+    }
+}
+
+impl Place {
+    /// An expression that a node further down works out.
+    fn at(self, below: *mut pg_sys::Plan) -> Self {
+        Self { below, table: 0, proposed: false, ..self }
     }
 }
 

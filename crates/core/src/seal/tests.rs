@@ -201,12 +201,10 @@ fn what_comes_first_in_the_bytes_tells_nothing() {
     let with_nonce = |digits: &str, nonce: &[u8; 24]| {
         seal(&mut data_key(), Some(&equality_key()), &pan(digits), shown, nonce).unwrap()
     };
-    let (visa, other) = (with_nonce(VISA, &[1; 24]), with_nonce("4111112014267661", &[2; 24]));
-    assert!(visa.as_bytes() < other.as_bytes());
-    let (visa, other) = (with_nonce(VISA, &[2; 24]), with_nonce("4111112014267661", &[1; 24]));
-    assert_eq!(visa.as_bytes()[..4], other.as_bytes()[..4]);
-    let (visa, other) = (with_nonce(VISA, &[2; 24]), with_nonce(VISA, &[1; 24]));
-    assert!(visa.as_bytes() > other.as_bytes() && visa.as_pan() == other.as_pan());
+    for other in [VISA, "4111111000071111"] {
+        assert!(with_nonce(VISA, &[1; 24]).as_bytes() < with_nonce(other, &[2; 24]).as_bytes());
+        assert!(with_nonce(VISA, &[2; 24]).as_bytes() > with_nonce(other, &[1; 24]).as_bytes());
+    }
 }
 
 #[test]
