@@ -79,7 +79,7 @@ pub fn before_planning(query: *mut pg_sys::Query) -> Look {
     {
         or_raise(search::require_on(vaults));
     }
-    if compared.is_some() && or_raise(search::is_plural()) {
+    if compared.is_some() {
         // Those of a foreign-key statement hold what is stored.
         comparands::bind_parameters(query, &comparand::MAKE, statement::may_be_foreign_key());
     }

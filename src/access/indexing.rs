@@ -28,20 +28,20 @@ pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<Kind> {
         parameters &=
             pan.is_some_and(|pan| !pan.is_searchable() || pan.nonce().is_none_or(nonce::is_mine_to_write));
     });
-    judge(desc, parameters).map(Kind::Write)
+    judge(desc, parameters, false).map(Kind::Write)
 }
 
 /// The same of a foreign-key statement that cascades, whose parameters PostgreSQL takes from the row that changed.
 pub fn start_cascade(desc: *mut pg_sys::QueryDesc) -> Result<Kind> {
     let compares = query::targets(desc).into_iter().any(relation::has_pan_key);
     match compares && search::require_quietly().is_err() {
-        true => judge(desc, true).map(Kind::ForeignKeyWrite),
+        true => judge(desc, true, true).map(Kind::ForeignKeyWrite),
         false => Ok(Kind::ForeignKeyWrite(activity::new_write())),
     }
 }
 
-fn judge(desc: *mut pg_sys::QueryDesc, parameters: bool) -> Result<u32> {
-    match typed::writes_typed(query::plan(desc), parameters) {
+fn judge(desc: *mut pg_sys::QueryDesc, parameters: bool, cascades: bool) -> Result<u32> {
+    match typed::writes_typed(query::plan(desc), parameters, cascades) {
         true => Ok(activity::new_write()),
         false => Err(refuse()),
     }
@@ -65,13 +65,15 @@ pub fn is_about_typed(desc: *mut pg_sys::QueryDesc) -> bool {
     typed
 }
 
-/// 42501 unless what runs may compare card numbers, or keeps an index.
-pub fn check() -> Result<()> {
+/// 42501 unless what runs may compare card numbers, or keeps an index. `by_index`: it is an index's own function that is
+/// called: what a query has an index do shows in its plan, and what else asks an index looks after it (amcheck).
+pub fn check(by_index: bool) -> Result<()> {
     match activity::innermost() {
         // Where nothing runs, an index is built or a table rewritten: judged when it was defined.
         None => Ok(()),
         Some(Kind::Utility | Kind::Compares | Kind::Write(_) | Kind::ForeignKeyWrite(_)) => Ok(()),
         Some(Kind::ForeignKeyRead) => Ok(()),
+        Some(Kind::Query) if by_index => Ok(()),
         Some(Kind::Query | Kind::Analyze) => search::require_quietly().map_err(|_| search::refuse()),
     }
 }

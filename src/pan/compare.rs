@@ -48,7 +48,7 @@ pub fn hash(call: &mut Call) -> Result<Value> {
     match asks(call)? {
         // Statistics would tell which numbers are equal: to them each stored value is one of its own.
         Asks::Statistics => return Ok((super::fingerprint(call.bytes(0)) as i32).into()),
-        Asks::Index => indexing::check()?,
+        Asks::Index => indexing::check(call.is_by_index())?,
         Asks::Expression => {}
     }
     Ok((call.pan(0)?.hash32() as i32).into())
@@ -57,7 +57,7 @@ pub fn hash(call: &mut Call) -> Result<Value> {
 /// hash support function 2: chooses hash partitions, for a write or for whoever asks
 pub fn hash_extended(call: &mut Call) -> Result<Value> {
     if asks(call)? != Asks::Expression {
-        indexing::check()?;
+        indexing::check(call.is_by_index())?;
     }
     Ok((call.pan(0)?.hash64(call.i64(1) as u64) as i64).into())
 }
@@ -67,7 +67,7 @@ fn order(call: &Call) -> Result<Ordering> {
         Asks::Expression => Ok(cmp_stored(call.bytes(0), call.bytes(1))?),
         Asks::Statistics => Ok(call.bytes(0).cmp(call.bytes(1))),
         Asks::Index => {
-            indexing::check()?;
+            indexing::check(call.is_by_index())?;
             let (a, b) = (call.pan(0)?, call.pan(1)?);
             let order = a.cmp(&b);
             if order == Ordering::Equal {

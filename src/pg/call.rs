@@ -166,6 +166,11 @@ impl Call {
         unsafe { caller::is_expression(self.expression()) }
     }
 
+    /// Whether an index calls the function that it keeps: it has its options in place of an expression.
+    pub fn is_by_index(&self) -> bool {
+        !self.expression().is_null() && !self.is_from_expression()
+    }
+
     /// Whether ANALYZE calls for what arrays and rows are made of.
     pub fn is_for_statistics(&self) -> bool {
         // SAFETY: valid by `new`.

@@ -175,8 +175,9 @@ impl Binder<'_> {
             let bound = match self.stage {
                 Stage::Parsed if is_text || vault == self.make.default => None,
                 Stage::Parsed => self.literal(node, vault),
-                Stage::Planning | Stage::PlanningTexts if vault == self.make.default => None,
-                Stage::PlanningTexts if !is_text => None,
+                // A text is hashed once a scan so, and not once a comparison.
+                Stage::Planning if vault == self.make.default && !is_text => None,
+                Stage::PlanningTexts if vault == self.make.default || !is_text => None,
                 Stage::Planning | Stage::PlanningTexts => {
                     self.literal(node, vault).or_else(|| self.wrapped(node, vault))
                 }

@@ -104,7 +104,7 @@ struct Keys {
     shows: bool,
     /// Whether it is compared at all: by any index.
     compares: bool,
-    /// The columns that stand beside a card number in such a key.
+    /// The columns that stand beside a card number in a foreign key or the key of hash partitions.
     beside: Vec<i32>,
 }
 
@@ -123,8 +123,7 @@ pub fn has_pan_key(relation: pg_sys::Oid) -> bool {
     with_keys(relation, |keys| keys.shows || keys.compares)
 }
 
-/// Whether the column decides, together with a card number, what is unique, what is referred to, or in which partition
-/// a row is.
+/// Whether the column decides, together with a card number, what is referred to, or in which partition a row is.
 pub fn shares_key_with_pan(relation: pg_sys::Oid, column: i32) -> bool {
     with_keys(relation, |keys| keys.beside.contains(&column))
 }
@@ -189,10 +188,8 @@ unsafe fn look_for_keys(oid: pg_sys::Oid) -> Keys {
         for index in oids(pg_sys::RelationGetIndexList(relation)) {
             let columns = pan_index(relation, index);
             keys.compares |= columns.is_some();
-            if let Some((true, columns)) = columns {
-                keys.shows = true;
-                keys.beside.extend(columns.into_iter().map(i32::from));
-            }
+            // What is unique beside a card number stays open: that it is taken is counted.
+            keys.shows |= columns.is_some_and(|(shows, _)| shows);
         }
         let children = partition::children(relation);
         pg_sys::RelationClose(relation);

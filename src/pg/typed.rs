@@ -16,8 +16,9 @@ use crate::pg::relation;
 /// Expressions that are looked at, at most.
 const MAX_STEPS: u32 = 100_000;
 
-/// Whether all that the plan writes to tables is; `parameters`: whether those that it was given are.
-pub fn writes_typed(plan: *mut pg_sys::PlannedStmt, parameters: bool) -> bool {
+/// Whether all that the plan writes to tables is; `parameters`: whether those that it was given are; `cascades`: whether
+/// it is PostgreSQL's own, for a foreign key.
+pub fn writes_typed(plan: *mut pg_sys::PlannedStmt, parameters: bool, cascades: bool) -> bool {
     let Some(catalog) = catalog::get() else { return false };
     // SAFETY: a valid plan, read only; the tag says what the node is. ModifyTable names the tables by their place in
     // the range table, from 1.
@@ -32,7 +33,8 @@ pub fn writes_typed(plan: *mut pg_sys::PlannedStmt, parameters: bool) -> bool {
                 });
                 let tables: Vec<_> = tables.collect();
                 let steps = Cell::new(MAX_STEPS);
-                !Statement { catalog: &catalog, plan, write, tables: &tables, parameters, steps }.is_typed()
+                !Statement { catalog: &catalog, plan, write, tables: &tables, parameters, cascades, steps }
+                    .is_typed()
             }
         })
     }
@@ -45,6 +47,7 @@ struct Statement<'a> {
     /// Each table that it writes: its place in the range table, and itself.
     tables: &'a [(i32, pg_sys::Oid)],
     parameters: bool,
+    cascades: bool,
     /// What is left of `MAX_STEPS`.
     steps: Cell<u32>,
 }
@@ -123,15 +126,16 @@ impl Statement<'_> {
         }
     }
 
-    /// Whether no column is written that decides, together with a card number, what is unique, referred to, or in
-    /// which partition: a stored card number would be compared anew.
+    /// Whether no column is written that decides, together with a card number, what is referred to or in which
+    /// partition: a stored card number would be compared anew. PostgreSQL's own cascade takes both from a row that is
+    /// there.
     ///
     /// # Safety
     /// `columns` is a list of column numbers.
     unsafe fn leaves_keys(&self, table: pg_sys::Oid, columns: *mut pg_sys::List) -> bool {
         // SAFETY: by contract.
         let mut written = unsafe { integers(columns) };
-        !written.any(|column| relation::shares_key_with_pan(table, column))
+        self.cascades || !written.any(|column| relation::shares_key_with_pan(table, column))
     }
 
     /// # Safety
