@@ -25,6 +25,7 @@ GRANT EXECUTE ON FUNCTION
     pci.revoke_access(regrole, text, text), pci.set_display(text, integer, integer),
     pci.approve(integer), pci.reject(integer, text),
     pci.create_vault(text, text, text, integer, integer, boolean), pci.rotate_key(text),
+    pci.set_cryptoperiod(text, interval), pci.rekey_equality(text),
     pci.suspend_key(bigint, text), pci.resume_key(bigint, text), pci.compromise_key(bigint, text),
     pci.destroy_key(bigint, text), pci.shred_vault(text, text), pci.rewrap_keys(text, text, text), pci.confirm_rewrap(text),
     pci.key_id(pci.pan), pci.is_outdated(pci.pan), pci.reencrypted(pci.pan),

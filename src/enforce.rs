@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use crate::access::search::{self, ForeignKeyCheck};
 use crate::access::{conflicts, copying, ddl, roles, storing, tables};
 use crate::error::Result;
-use crate::pan::{comparand, output};
+use crate::pan::{comparand, hashed, output};
 use crate::pg::statement::{self, Utility};
 use crate::pg::{
     caller, catalog, comparands, ddl as pg_ddl, flow, glance, query, relation, session, walk_plan,
@@ -115,6 +115,7 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
     if walk_plan::is_marked(plan) {
         or_raise(search::require_on(&walk_plan::marked_vaults(plan)));
     }
+    or_raise(hashed::check(desc));
     or_raise(storing::check(desc));
     or_raise(copying::check(desc));
     or_raise(conflicts::start(desc));
@@ -242,6 +243,7 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
         conflicts::transaction_ends(aborts);
         search::keep_running(0);
         crate::key::nonce::transaction_ends();
+        hashed::transaction_ends();
         crate::key::transaction_ends(aborts);
         output::dumping(false);
         SUBTRANSACTIONS.with_borrow_mut(Vec::clear);

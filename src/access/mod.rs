@@ -7,6 +7,7 @@ pub mod ddl;
 pub mod grant;
 pub mod init;
 pub mod policy;
+pub mod rekey;
 pub mod requests;
 pub mod roles;
 pub mod search;

@@ -27,6 +27,8 @@ pub struct Vault {
     pub display: (u8, u8),
     /// Whether values carry an equality hash.
     pub searchable: bool,
+    /// For how long a data key is used, in microseconds; a month counts 30 days.
+    pub cryptoperiod: i64,
 }
 
 impl Vault {
@@ -75,6 +77,8 @@ pub struct Key {
     pub wrapped: Vec<u8>,
     /// Key check value.
     pub check: [u8; 8],
+    /// When it was made, in microseconds of PostgreSQL's epoch.
+    pub created_at: i64,
     /// The same key as another provider wraps it.
     pub next: Option<Next>,
 }
@@ -239,6 +243,7 @@ fn read() -> Result<Ring> {
             kek: row.get(3).unwrap_or_default(),
             display: (row.get::<i32>(4).unwrap_or(0) as u8, row.get::<i32>(5).unwrap_or(0) as u8),
             searchable: row.get(6).unwrap_or_default(),
+            cryptoperiod: row.get(9).map_or(i64::MAX, microseconds),
         });
     });
     table::scan(catalog.table("key"), |row| {
@@ -260,8 +265,15 @@ fn read() -> Result<Ring> {
             kek: text(6),
             wrapped: row.get(7).unwrap_or_default(),
             check,
+            created_at: row.get::<i64>(10).unwrap_or(i64::MAX),
             next: row.get::<Vec<u8>>(13).map(|wrapped| Next { provider: text(11), kek: text(12), wrapped }),
         });
     });
     Ok(ring)
+}
+
+fn microseconds(span: pgrx::datum::Interval) -> i64 {
+    const DAY: i64 = 86_400_000_000;
+    let days = i64::from(span.months()).saturating_mul(30).saturating_add(i64::from(span.days()));
+    days.saturating_mul(DAY).saturating_add(span.micros())
 }

@@ -8,7 +8,6 @@
 //! column as it is, and leaves every value that was there before to the door of `reveal`.
 
 use pgpci_core::access::Capability;
-use pgpci_core::key::Purpose;
 use pgpci_core::pan::ClearPan;
 use pgpci_core::seal::{self, Pan, PanBuf};
 
@@ -23,22 +22,21 @@ use crate::pg::session;
 /// The value of digits for which no column is known.
 pub fn without_vault(clear: &ClearPan) -> Result<PanBuf> {
     let may_store = access::may(Capability::Store, DEFAULT_VAULT)?;
-    if may_store && !search::is_plural()? {
+    // Where the vault takes nothing (it was shredded, or this node only encrypts), a column of another one may.
+    let takes = super::require_default();
+    if may_store && (takes.is_ok() || !search::is_plural()?) {
+        takes?;
         return store(clear, DEFAULT_VAULT);
-    }
-    let stored = may_store.then(|| store(clear, DEFAULT_VAULT));
-    if let Some(Ok(stored)) = stored {
-        return Ok(stored);
     }
     // What keeps values (COPY FROM, DDL, the row of a trigger) would keep this one.
     let is_kept = output::is_storing() || session::in_trigger();
     if !is_kept && let Some(value) = unbound(clear)? {
         return Ok(value);
     }
-    match stored {
-        Some(failed) => failed,
-        None => Err(access::refuse(Capability::Store, DEFAULT_VAULT)),
+    if may_store {
+        takes?;
     }
+    Err(access::refuse(Capability::Store, DEFAULT_VAULT))
 }
 
 /// A value that is never stored; None for a user who may neither compare nor store anywhere.
@@ -54,14 +52,14 @@ fn unbound(clear: &ClearPan) -> Result<Option<PanBuf>> {
             continue;
         }
         // Another vault's key serves as well: where this one has none, the next is tried.
-        let Ok(carrier) = ring.current(vault, Purpose::Data) else { continue };
+        let Ok(Sealing { data: carrier, .. }) = Sealing::of(vault) else { continue };
         let hash = match may_search {
             true => Sealing::equality_of(DEFAULT_VAULT).ok(),
             false => None,
         };
         let hash = hash.map(|id| key::with_equality(id, |key| key.hash(clear))).transpose()?;
         let nonce = nonce::next()?;
-        return key::with_data(carrier.id, |key| seal::unbound(key, hash, clear, &nonce)).map(Some);
+        return key::with_data(carrier, |key| seal::unbound(key, hash, clear, &nonce)).map(Some);
     }
     Ok(None)
 }
@@ -101,6 +99,7 @@ pub fn to_compare(pan: Pan<'_>, vault: i32) -> Result<Option<PanBuf>> {
 /// The same for a literal, in the form in which a definition may keep it.
 pub fn literal_to_compare(pan: Pan<'_>, vault: i32) -> Result<Option<PanBuf>> {
     let Some(clear) = digits_of_no_vault(pan)? else { return Ok(None) };
+    Ring::get()?.vault(vault)?.require_searchable()?;
     if access::may(Capability::Store, vault)? {
         return store(&clear, vault).map(Some);
     }

@@ -35,6 +35,16 @@ pub fn reencrypted(call: &mut Call) -> Result<Value> {
     Ok(varlena(store(&clear, vault)?.as_bytes()))
 }
 
+/// `pci.rehashed(pan)`: the same for the comparison key.
+pub fn rehashed(call: &mut Call) -> Result<Value> {
+    require_duty(custodian::DUTY)?;
+    let pan = call.pan(0)?;
+    let vault = Ring::get()?.key(pan.key_id())?.vault;
+    let clear = key::with_any_data(pan.key_id(), |key| seal::open(key, pan))??;
+    conflicts::excuse();
+    Ok(varlena(store(&clear, vault)?.as_bytes()))
+}
+
 /// `pci.note_reencryption(relation, column, blocks_total, blocks_done, more, is_finished)`
 pub fn note(call: &mut Call) -> Result<Value> {
     require_duty(custodian::DUTY)?;

@@ -177,7 +177,9 @@ impl Binder<'_> {
                 Stage::Parsed => self.literal(node, vault),
                 Stage::Planning | Stage::PlanningTexts if vault == self.make.default => None,
                 Stage::PlanningTexts if !is_text => None,
-                Stage::Planning | Stage::PlanningTexts => self.literal(node, vault).or_else(|| self.wrapped(node, vault)),
+                Stage::Planning | Stage::PlanningTexts => {
+                    self.literal(node, vault).or_else(|| self.wrapped(node, vault))
+                }
                 Stage::Planned => self.folded(node, vault),
             };
             let Some(bound) = bound else { return false };

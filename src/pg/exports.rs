@@ -87,6 +87,9 @@ exports! {
     pci_approve / pg_finfo_pci_approve => crate::access::requests::approve;
     pci_reject / pg_finfo_pci_reject => crate::access::requests::reject;
     pci_create_vault / pg_finfo_pci_create_vault => crate::access::vaults::create_vault;
+    pci_set_cryptoperiod / pg_finfo_pci_set_cryptoperiod => crate::access::vaults::set_cryptoperiod;
+    pci_rekey_equality / pg_finfo_pci_rekey_equality => crate::access::rekey::rekey_equality;
+    pan_rehashed / pg_finfo_pan_rehashed => crate::pan::reencrypt::rehashed;
     pci_rotate_key / pg_finfo_pci_rotate_key => crate::access::custodian::rotate_key;
     pci_suspend_key / pg_finfo_pci_suspend_key => crate::access::custodian::suspend_key;
     pci_resume_key / pg_finfo_pci_resume_key => crate::access::custodian::resume_key;

@@ -33,6 +33,7 @@ pub mod session;
 pub mod slice;
 pub mod statement;
 pub mod table;
+pub mod task;
 pub mod walk;
 pub mod walk_plan;
 pub mod worker;

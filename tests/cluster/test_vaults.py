@@ -46,9 +46,9 @@ def empties(vaults):
     vaults.execute("TRUNCATE eu, us, dark, mixture, texts")
 
 
-def refused(cluster, sql, user, sqlstate="42501", match=None, params=None):
-    with pytest.raises(psycopg.Error, match=match) as caught:
-        cluster.execute(sql, params, user=user)
+def refused(cluster, sql, user, sqlstate="42501", match=None, params=None, options=None):
+    with cluster.connect(user, options=options) as conn, pytest.raises(psycopg.Error, match=match) as caught:
+        conn.execute(sql, params)
     assert caught.value.sqlstate == sqlstate, caught.value
     assert VISA not in str(caught.value)
     return caught.value
@@ -105,8 +105,12 @@ def test_capabilities_are_a_vaults(vaults):
     assert vaults.execute("SELECT pci.reveal(card) FROM eu", user="eu_full") == [(VISA,)]
     refused(vaults, "SELECT pci.reveal(card) FROM payments", "eu_full", match='vault "default"')
     refused(vaults, "SELECT pci.hash_pan(card) FROM eu", "full", match='vault "eu"')
-    refused(vaults, "COPY eu TO STDOUT", "full", match='export sealed card numbers of vault "eu"')
-    refused(vaults, "COPY payments TO STDOUT", "eu_full", match='export sealed card numbers of vault "default"')
+    for user, table, vault in (("full", "eu", "eu"), ("eu_full", "payments", "default")):
+        with vaults.connect(user) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege,
+                                                         match=f'export sealed card numbers of vault "{vault}"'):
+            with conn.cursor().copy(f"COPY {table} TO STDOUT") as copy:
+                list(copy)
+        refused(vaults, f"SELECT card FROM {table}", user, options="-c pgpci.pan_output=sealed", match=f'vault "{vault}"')
 
 
 def test_hashes_are_a_vaults(vaults):
@@ -426,7 +430,7 @@ def in_plpgsql(conn, table):
     conn.execute(f"CREATE OR REPLACE FUNCTION pg_temp.g(one pci.pan, other text) RETURNS SETOF int LANGUAGE plpgsql AS "
                  f"$$BEGIN RETURN QUERY SELECT id FROM {table} WHERE card = one OR card = other ORDER BY 1; END$$")
     for _ in range(7):
-        found = conn.execute(f"SELECT * FROM pg_temp.g('{VISA}', %s::text)", (MASTERCARD,)).fetchall()
+        found = conn.execute("SELECT * FROM pg_temp.g(%s, %s::text)", (VISA, MASTERCARD)).fetchall()
     return [row[0] for row in found]
 
 
