@@ -21,22 +21,21 @@ use crate::pg::session;
 
 /// The value of digits for which no column is known.
 pub fn without_vault(clear: &ClearPan) -> Result<PanBuf> {
-    let may_store = access::may(Capability::Store, DEFAULT_VAULT)?;
-    // Where the vault takes nothing (it was shredded, or this node only encrypts), a column of another one may.
-    let takes = super::require_default();
-    if may_store && (takes.is_ok() || !search::is_plural()?) {
-        takes?;
-        return store(clear, DEFAULT_VAULT);
+    let mut refusal = None;
+    if access::may(Capability::Store, DEFAULT_VAULT)? {
+        // Where the vault takes nothing (it was shredded, or this node only encrypts), a column of another one may.
+        match super::require_default() {
+            Ok(()) => return store(clear, DEFAULT_VAULT),
+            Err(error) if !search::is_plural()? => return Err(error),
+            Err(error) => refusal = Some(error),
+        }
     }
     // What keeps values (COPY FROM, DDL, the row of a trigger) would keep this one.
     let is_kept = output::is_storing() || session::in_trigger();
     if !is_kept && let Some(value) = unbound(clear)? {
         return Ok(value);
     }
-    if may_store {
-        takes?;
-    }
-    Err(access::refuse(Capability::Store, DEFAULT_VAULT))
+    Err(refusal.unwrap_or_else(|| access::refuse(Capability::Store, DEFAULT_VAULT)))
 }
 
 /// A value that is never stored; None for a user who may neither compare nor store anywhere.

@@ -169,7 +169,8 @@ pub fn gives_comparand(plan: *mut pg_sys::PlannedStmt) -> bool {
 
 /// Whether one of the values that a plan's nodes give, and that no table holds yet, is of this kind.
 fn gives(plan: *mut pg_sys::PlannedStmt, is: impl Fn(*mut pg_sys::Node) -> bool) -> bool {
-    let expression_makes = |node: *mut pg_sys::Node| expression_makes(node, &is);
+    // SAFETY: called with expressions of the plan.
+    let expression_makes = |node: *mut pg_sys::Node| unsafe { expression_makes(node, &is) };
     // SAFETY: a valid plan, read only; the tag says what the node is.
     unsafe {
         for_each_node(plan, &mut |node| {
