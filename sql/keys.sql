@@ -190,7 +190,7 @@ CREATE VIEW keys AS
            k.next_provider, k.next_kek
     FROM pci.key k LEFT JOIN pci.vault v ON v.number = k.vault
     LEFT JOIN LATERAL (SELECT * FROM pci.key_event e WHERE e.key = k.id ORDER BY e.changed_at DESC LIMIT 1) e ON true;
-COMMENT ON VIEW keys IS 'The keys, without the keys: their states, and which are due to be rotated within 30 days (or a quarter of a short cryptoperiod).';
+COMMENT ON VIEW keys IS 'The keys, without the keys: their states, and which are due to be rotated within 30 days or a quarter of the cryptoperiod.';
 
 CREATE VIEW key_history AS
     SELECT e.key, v.name AS vault, k.purpose, k.version, e.state, e.changed_at, e.changed_by, e.reason

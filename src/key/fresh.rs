@@ -5,7 +5,7 @@
 //! The row must outlive whatever becomes of the transaction that needs the key first, since others seal with it, too:
 //! a worker of its own writes and commits it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgpci_core::key::{KeyId, Purpose};
 use pgrx::PgSqlErrorCode as S;
@@ -16,7 +16,7 @@ use super::ring::{Key, Ring, Vault};
 use crate::access::custodian;
 use crate::error::{Error, Result};
 use crate::guc::{self, KeyMode};
-use crate::pg::task;
+use crate::pg::{session, task};
 
 /// Whether this node only encrypts.
 pub fn is_encrypt_only() -> bool {
@@ -41,15 +41,23 @@ pub fn data_key(vault: &Vault) -> Result<(KeyId, i64)> {
         ))
         .hint("Store into a vault made with searchable => false: SELECT pci.create_vault('…', searchable => false)."));
     }
-    if let Some(known) = in_memory(&*Ring::get()?, vault.number) {
+    if let Some(known) = in_memory(Ring::get()?.as_ref(), vault.number) {
         return Ok(known);
     }
-    // Another session may have had one made.
-    if let Some(known) = in_memory(&*Ring::reread()?, vault.number) {
-        return Ok(known);
+    let deadline = Instant::now() + Duration::from_millis(guc::KEY_WAIT_TIMEOUT.get() as u64);
+    loop {
+        // Another session may have had one made.
+        if let Some(known) = in_memory(Ring::reread()?.as_ref(), vault.number) {
+            return Ok(known);
+        }
+        match task::run("pgpci fresh key", "pgpci_fresh_key_main", vault.number) {
+            Ok(()) => break,
+            Err(error) if Instant::now() > deadline => return Err(error),
+            // All workers are taken, perhaps by sessions that need the same key.
+            Err(_) => session::wait(50),
+        }
     }
-    task::run("pgpci fresh key", "pgpci_fresh_key_main", vault.number)?;
-    in_memory(&*Ring::reread()?, vault.number).ok_or_else(|| {
+    in_memory(Ring::reread()?.as_ref(), vault.number).ok_or_else(|| {
         Error::new(S::ERRCODE_CANNOT_CONNECT_NOW, "a fresh data key could not be made")
             .hint("See the server log and pci.key_status.")
     })
@@ -70,7 +78,7 @@ fn in_memory(ring: &Ring, vault: i32) -> Option<(KeyId, i64)> {
     let key: &Key = ring.current(vault, Purpose::Data).ok()?;
     let (_, expires) = broker::take(key)?;
     let until = expires - margin().as_micros() as i64;
-    (until > crate::pg::session::now()).then_some((key.id, until))
+    (until > session::now()).then_some((key.id, until))
 }
 
 /// What is sealed at the last moment must be sealed before the key is wiped.

@@ -46,6 +46,17 @@ pub fn next() -> Result<[u8; 24]> {
     })
 }
 
+/// A nonce that was never used, and that does not say that the running transaction made the value: for one that was
+/// there before, sealed anew.
+pub fn of_stored() -> Result<[u8; 24]> {
+    STATE.with_borrow_mut(|state| {
+        let mut nonce = [0; 24];
+        nonce[..HALF].copy_from_slice(&state.take()?);
+        nonce[HALF..].copy_from_slice(&state.take()?);
+        Ok(nonce)
+    })
+}
+
 /// Whether the running transaction made the value of this nonce.
 pub fn is_mine(nonce: &[u8; 24]) -> bool {
     STATE.with_borrow(|state| state.prefixes.iter().rev().any(|prefix| nonce[..HALF] == *prefix))

@@ -1,6 +1,7 @@
 //! What the tables say about the installation, its vaults and their keys: read once, again after a change.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use pgpci_core::key::{Context, KeyId, KeyState, Purpose};
@@ -124,14 +125,22 @@ impl Ring {
     /// The ring, read anew if the key is unknown in what was read: replication brings keys without a word.
     pub fn knowing(id: KeyId) -> Result<Rc<Ring>> {
         // One look for a key in each state of the tables: values that were sealed elsewhere may be many.
-        thread_local! { static UNKNOWN: Cell<(u64, u64)> = const { Cell::new((0, 0)) } }
+        thread_local! { static UNKNOWN: RefCell<(u64, HashSet<u64>)> = RefCell::default() }
         let ring = Self::get()?;
-        if ring.key(id).is_ok() || UNKNOWN.get() == (catalog::generation(), id.0) {
+        let generation = catalog::generation();
+        let is_known = ring.key(id).is_ok()
+            || UNKNOWN.with_borrow(|(known, ids)| *known == generation && ids.contains(&id.0));
+        if is_known {
             return Ok(ring);
         }
         let ring = Self::reread()?;
         if ring.key(id).is_err() {
-            UNKNOWN.set((catalog::generation(), id.0));
+            UNKNOWN.with_borrow_mut(|(known, ids)| {
+                if std::mem::replace(known, catalog::generation()) != generation {
+                    ids.clear();
+                }
+                ids.insert(id.0);
+            });
         }
         Ok(ring)
     }

@@ -10,11 +10,12 @@
 use pgpci_core::access::Capability;
 use pgpci_core::pan::ClearPan;
 use pgpci_core::seal::{self, Pan, PanBuf};
+use pgrx::PgSqlErrorCode;
 
-use super::{Sealing, comparand, doors, output, store};
+use super::{Sealing, comparand, doors, output, store, store_again};
 use crate::access;
 use crate::access::search;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, Ring};
 use crate::key::{self, nonce};
 use crate::pg::session;
@@ -45,13 +46,20 @@ fn unbound(clear: &ClearPan) -> Result<Option<PanBuf>> {
         return if may_search { comparand(clear, DEFAULT_VAULT).map(Some) } else { Ok(None) };
     }
     let ring = Ring::get()?;
+    let mut failure = None;
     for vault in ring.vaults().iter().map(|vault| vault.number) {
         let is_theirs = access::may(Capability::Store, vault)? || access::may(Capability::Search, vault)?;
         if !is_theirs {
             continue;
         }
         // Another vault's key serves as well: where this one has none, the next is tried.
-        let Ok(Sealing { data: carrier, .. }) = Sealing::of(vault) else { continue };
+        let carrier = match Sealing::of(vault) {
+            Ok(sealing) => sealing.data,
+            Err(error) => {
+                failure = Some(error);
+                continue;
+            }
+        };
         let hash = match may_search {
             true => Sealing::equality_of(DEFAULT_VAULT).ok(),
             false => None,
@@ -60,7 +68,7 @@ fn unbound(clear: &ClearPan) -> Result<Option<PanBuf>> {
         let nonce = nonce::next()?;
         return key::with_data(carrier, |key| seal::unbound(key, hash, clear, &nonce)).map(Some);
     }
-    Ok(None)
+    failure.map_or(Ok(None), Err)
 }
 
 /// The value in a vault; None where it is there already. A stored value moves by the door of `reveal`.
@@ -73,18 +81,18 @@ pub fn to_vault(pan: Pan<'_>, vault: i32) -> Result<Option<PanBuf>> {
         };
     }
     let ring = Ring::knowing(pan.key_id())?;
-    ring.vault(vault)?;
-    // Values of keys that are unknown here (a restore, replication) stay as they are.
+    // Values of keys that are unknown here stay as they are: a restore may bring them before keys and vaults.
     let Ok(key) = ring.key(pan.key_id()) else { return Ok(None) };
     if key.vault == vault {
         return Ok(None);
     }
     access::require(Capability::Store, vault)?;
-    let clear = match is_mine(pan) {
-        true => key::with_data(pan.key_id(), |key| seal::open(key, pan))??,
-        false => doors::open_to_move(&ring, pan, key.vault, vault)?,
-    };
-    store(&clear, vault).map(Some)
+    if is_mine(pan) {
+        let clear = key::with_data(pan.key_id(), |key| seal::open(key, pan))??;
+        return store(&clear, vault).map(Some);
+    }
+    let clear = doors::open_to_move(&ring, pan, key.vault, vault)?;
+    store_again(&clear, vault).map(Some)
 }
 
 /// The value that stands for a comparand of no vault where it is compared in one; None where it stays as it is.
@@ -93,6 +101,26 @@ pub fn to_compare(pan: Pan<'_>, vault: i32) -> Result<Option<PanBuf>> {
         Some(clear) => comparand(&clear, vault).map(Some),
         None => Ok(None),
     }
+}
+
+/// The same for a literal that was made long ago and kept: 0A000 for one of no vault, which would equal nothing.
+pub fn kept_to_compare(pan: Pan<'_>, vault: i32) -> Result<Option<PanBuf>> {
+    if is_mine(pan) {
+        return to_compare(pan, vault);
+    }
+    let ring = Ring::get()?;
+    let has_vault = ring.key(pan.key_id()).is_ok_and(|key| key.vault != DEFAULT_VAULT);
+    if !pan.is_unbound() && (pan.is_comparand() || has_vault) {
+        return Ok(None);
+    }
+    let name = &ring.vault(vault)?.name;
+    Err(Error::new(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        format!(
+            "a card number in a definition is compared with a column of vault \"{name}\", and is of none"
+        ),
+    )
+    .hint("Keep card numbers out of definitions: pass them as parameters, or compare with those of a table."))
 }
 
 /// The same for a literal, in the form in which a definition may keep it.

@@ -17,6 +17,11 @@ pub const MAKE: Make = Make {
     default: DEFAULT_VAULT,
     of_text: |text, vault| of_text(text, vault).ok(),
     of_pan: |pan, vault| of_pan(pan, vault).unwrap_or_else(|error| error.raise()),
+    of_kept: |pan, vault| {
+        let bound = Pan::from_stored(pan).map_err(Error::from);
+        let bound = bound.and_then(|pan| binding::kept_to_compare(pan, vault));
+        bound.unwrap_or_else(|error| error.raise()).map(|pan| pan.as_bytes().to_vec())
+    },
     of_literal: |pan, vault| {
         let bound = Pan::from_stored(pan).map_err(Error::from);
         let bound = bound.and_then(|pan| binding::literal_to_compare(pan, vault));

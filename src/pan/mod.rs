@@ -56,13 +56,22 @@ fn comparand(clear: &ClearPan, vault: i32) -> Result<PanBuf> {
 
 /// Seals digits into a vault; the caller has checked that they may.
 fn store(clear: &ClearPan, vault: i32) -> Result<PanBuf> {
+    seal_with(clear, vault, key::nonce::next)
+}
+
+/// Seals the digits of a stored value anew: it stays one that was there before.
+fn store_again(clear: &ClearPan, vault: i32) -> Result<PanBuf> {
+    seal_with(clear, vault, key::nonce::of_stored)
+}
+
+fn seal_with(clear: &ClearPan, vault: i32, nonce: fn() -> Result<[u8; 24]>) -> Result<PanBuf> {
     let sealing = Sealing::of(vault)?;
     let shown = truncate(clear, sealing.display.0, sealing.display.1);
     let hash = sealing.equality.map(|id| key::with_equality(id, |key| key.hash(clear))).transpose()?;
     if let Some(equality) = sealing.equality {
         hashed::made(vault, equality);
     }
-    let nonce = key::nonce::next()?;
+    let nonce = nonce()?;
     Ok(key::with_data(sealing.data, |key| seal::seal_hashed(key, hash, clear, shown, &nonce))??)
 }
 

@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 use pgpci_core::key::Purpose;
 use pgpci_core::seal::{self, Pan};
 
-use super::store;
+use super::store_again;
 use crate::access::{conflicts, custodian, require_duty, tables};
 use crate::error::Result;
 use crate::key::{self, ring::Ring};
@@ -32,7 +32,7 @@ pub fn reencrypted(call: &mut Call) -> Result<Value> {
     let clear = key::with_any_data(pan.key_id(), |key| seal::open(key, pan))??;
     // It equals its former self: that is no conflict.
     conflicts::excuse();
-    Ok(varlena(store(&clear, vault)?.as_bytes()))
+    Ok(varlena(store_again(&clear, vault)?.as_bytes()))
 }
 
 /// `pci.rehashed(pan)`: the same for the comparison key.
@@ -42,7 +42,7 @@ pub fn rehashed(call: &mut Call) -> Result<Value> {
     let vault = Ring::get()?.key(pan.key_id())?.vault;
     let clear = key::with_any_data(pan.key_id(), |key| seal::open(key, pan))??;
     conflicts::excuse();
-    Ok(varlena(store(&clear, vault)?.as_bytes()))
+    Ok(varlena(store_again(&clear, vault)?.as_bytes()))
 }
 
 /// `pci.note_reencryption(relation, column, blocks_total, blocks_done, more, is_finished)`

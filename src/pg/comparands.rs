@@ -27,6 +27,8 @@ pub struct Make {
     pub of_text: fn(&[u8], i32) -> Option<Vec<u8>>,
     /// A comparand from a card number of no vault.
     pub of_pan: fn(&[u8], i32) -> Option<Vec<u8>>,
+    /// The same for a literal that is found in a query tree.
+    pub of_kept: fn(&[u8], i32) -> Option<Vec<u8>>,
     /// The same for a literal that is parsed.
     pub of_literal: fn(&[u8], i32) -> Option<Vec<u8>>,
     /// A literal in the vault that it is cast to.
@@ -222,7 +224,11 @@ impl Binder<'_> {
         // SAFETY: by contract; the type says what the value is.
         unsafe {
             let (pan, value) = (self.catalog.pan, (*constant).constvalue);
-            let of_pan = if self.stage == Stage::Parsed { self.make.of_literal } else { self.make.of_pan };
+            let of_pan = match self.stage {
+                Stage::Parsed => self.make.of_literal,
+                Stage::Planning | Stage::PlanningTexts => self.make.of_kept,
+                Stage::Planned => self.make.of_pan,
+            };
             let (text, card) =
                 (|bytes: &[u8]| (self.make.of_text)(bytes, vault), |bytes: &[u8]| of_pan(bytes, vault));
             let pans = || pg_sys::get_array_type(pan);
