@@ -196,7 +196,12 @@ pub fn parsed(query: *mut pg_sys::Query) {
         return;
     }
     ddl::keep_trees_out_of_logs();
-    if session::can_read_catalog() && search::is_plural().unwrap_or(false) && glance::may_matter(query) {
+    // In this order: what has nothing to do with card numbers may have to run before any snapshot is taken.
+    if let Some(query) = comparands::subject(query)
+        && glance::may_matter(query)
+        && session::can_read_catalog()
+        && search::is_plural().unwrap_or(false)
+    {
         comparands::bind_literals(query, &comparand::MAKE);
     }
 }

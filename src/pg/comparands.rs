@@ -44,6 +44,26 @@ enum Stage {
     Planned,
 }
 
+/// The query that a statement which was just parsed is about: itself, or what EXPLAIN, CREATE TABLE AS and DECLARE hold;
+/// None for other utility statements.
+pub fn subject(query: *mut pg_sys::Query) -> Option<*mut pg_sys::Query> {
+    // SAFETY: a valid query tree; the tags say what the nodes are.
+    unsafe {
+        let statement = (*query).utilityStmt;
+        if statement.is_null() {
+            return Some(query);
+        }
+        let inner = match (*statement).type_ {
+            NodeTag::T_ExplainStmt => (*statement.cast::<pg_sys::ExplainStmt>()).query,
+            NodeTag::T_CreateTableAsStmt => (*statement.cast::<pg_sys::CreateTableAsStmt>()).query,
+            NodeTag::T_DeclareCursorStmt => (*statement.cast::<pg_sys::DeclareCursorStmt>()).query,
+            _ => return None,
+        };
+        let is_query = !inner.is_null() && (*inner).type_ == NodeTag::T_Query;
+        if is_query { subject(inner.cast()) } else { None }
+    }
+}
+
 /// Binds the literals of a query that was just parsed.
 pub fn bind_literals(query: *mut pg_sys::Query, make: &Make) {
     bind(query, make, Stage::Parsed);
@@ -59,23 +79,7 @@ fn bind(query: *mut pg_sys::Query, make: &Make, stage: Stage) {
     let Some(catalog) = catalog::get() else { return };
     let binder = Binder { catalog: &catalog, make, stage };
     // SAFETY: a valid query tree that may be changed.
-    unsafe {
-        visit(query.cast(), (&raw const binder).cast_mut().cast());
-        // EXPLAIN, CREATE TABLE AS and DECLARE hold the query that they are about.
-        let statement = (*query).utilityStmt;
-        if statement.is_null() {
-            return;
-        }
-        let inner = match (*statement).type_ {
-            NodeTag::T_ExplainStmt => (*statement.cast::<pg_sys::ExplainStmt>()).query,
-            NodeTag::T_CreateTableAsStmt => (*statement.cast::<pg_sys::CreateTableAsStmt>()).query,
-            NodeTag::T_DeclareCursorStmt => (*statement.cast::<pg_sys::DeclareCursorStmt>()).query,
-            _ => return,
-        };
-        if !inner.is_null() && (*inner).type_ == NodeTag::T_Query {
-            bind(inner.cast(), make, stage);
-        }
-    }
+    unsafe { visit(query.cast(), (&raw const binder).cast_mut().cast()) };
 }
 
 /// Seals what a finished plan compares with, in its memory context.
