@@ -9,6 +9,7 @@ pub mod init;
 pub mod policy;
 pub mod rekey;
 pub mod requests;
+pub mod rewrap;
 pub mod roles;
 pub mod search;
 pub mod storing;

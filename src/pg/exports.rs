@@ -96,8 +96,8 @@ exports! {
     pci_compromise_key / pg_finfo_pci_compromise_key => crate::access::custodian::compromise_key;
     pci_destroy_key / pg_finfo_pci_destroy_key => crate::access::custodian::destroy_key;
     pci_shred_vault / pg_finfo_pci_shred_vault => crate::access::custodian::shred_vault;
-    pci_rewrap_keys / pg_finfo_pci_rewrap_keys => crate::access::custodian::rewrap_keys;
-    pci_confirm_rewrap / pg_finfo_pci_confirm_rewrap => crate::access::custodian::confirm_rewrap;
+    pci_rewrap_keys / pg_finfo_pci_rewrap_keys => crate::access::rewrap::rewrap_keys;
+    pci_confirm_rewrap / pg_finfo_pci_confirm_rewrap => crate::access::rewrap::confirm_rewrap;
     pan_key_id / pg_finfo_pan_key_id => crate::pan::reencrypt::key_id;
     pan_is_outdated / pg_finfo_pan_is_outdated => crate::pan::reencrypt::is_outdated;
     pan_reencrypted / pg_finfo_pan_reencrypted => crate::pan::reencrypt::reencrypted;

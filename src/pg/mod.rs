@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod analyze;
+pub mod binder;
 pub mod call;
 pub mod caller;
 pub mod catalog;
