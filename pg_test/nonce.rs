@@ -43,7 +43,7 @@ mod tests {
     fn values_are_mine_until_the_transaction_ends() {
         let nonce = next();
         assert!(nonce::is_mine(&nonce) && nonce::is_mine_to_write(&nonce));
-        let stored = match nonce::next_of_stored() {
+        let stored = match nonce::of_stored() {
             Ok(nonce) => nonce,
             Err(error) => panic!("{error:?}"),
         };

@@ -15,6 +15,19 @@ CREATE FUNCTION rotate_key(vault text) RETURNS bigint
 COMMENT ON FUNCTION rotate_key(text) IS
     'makes the next version of a vault''s data key, for new values; CALL pci.reencrypt moves old ones; custodians only';
 
+CREATE FUNCTION set_cryptoperiod(vault text, cryptoperiod interval) RETURNS integer
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pci, pg_temp
+    AS 'MODULE_PATHNAME', 'pci_set_cryptoperiod';
+COMMENT ON FUNCTION set_cryptoperiod(text, interval) IS
+    'for how long a data key of a vault is used before it is due to be rotated; a longer time becomes a request, whose number is returned; custodians only';
+
+CREATE FUNCTION rekey_equality(vault text) RETURNS bigint
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pci, pg_temp SET session_replication_role = replica
+    AS 'MODULE_PATHNAME', 'pci_rekey_equality';
+COMMENT ON FUNCTION rekey_equality(text) IS
+    'makes a new comparison key for a vault and rewrites its stored values, under ACCESS EXCLUSIVE locks on all tables with columns that may hold some; custodians only';
+
 CREATE FUNCTION suspend_key(key bigint, reason text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pci, pg_temp
     AS 'MODULE_PATHNAME', 'pci_suspend_key';
@@ -66,6 +79,10 @@ COMMENT ON FUNCTION is_outdated(pan) IS 'whether a stored value has another key 
 CREATE FUNCTION reencrypted(card pan) RETURNS pan
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pan_reencrypted';
 COMMENT ON FUNCTION reencrypted(pan) IS 'the same value under its vault''s newest key; custodians only';
+
+CREATE FUNCTION rehashed(card pan) RETURNS pan
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pan_rehashed';
+COMMENT ON FUNCTION rehashed(pan) IS 'the same value with a hash under its vault''s newest comparison key, under the newest data key; custodians only';
 
 CREATE FUNCTION note_reencryption(
     relation regclass, column_name name, blocks_total bigint, blocks_done bigint, more bigint, is_finished boolean
@@ -169,11 +186,11 @@ CREATE VIEW keys AS
     SELECT k.id, v.name AS vault, k.purpose, k.version, k.state, e.changed_at AS since, e.changed_by, k.provider, k.kek,
            encode(k.check_value, 'hex') AS check_value, k.created_by, k.created_at,
            CASE WHEN k.state = 'active' AND k.purpose = 'data' THEN k.created_at + v.cryptoperiod END AS due_at,
-           coalesce(k.state = 'active' AND k.purpose = 'data' AND k.created_at + v.cryptoperiod < now() + interval '30 days', false) AS is_due,
+           coalesce(k.state = 'active' AND k.purpose = 'data' AND k.created_at + v.cryptoperiod < now() + least(interval '30 days', v.cryptoperiod / 4), false) AS is_due,
            k.next_provider, k.next_kek
     FROM pci.key k LEFT JOIN pci.vault v ON v.number = k.vault
     LEFT JOIN LATERAL (SELECT * FROM pci.key_event e WHERE e.key = k.id ORDER BY e.changed_at DESC LIMIT 1) e ON true;
-COMMENT ON VIEW keys IS 'The keys, without the keys: their states, and which are due to be rotated within 30 days.';
+COMMENT ON VIEW keys IS 'The keys, without the keys: their states, and which are due to be rotated within 30 days or a quarter of the cryptoperiod.';
 
 CREATE VIEW key_history AS
     SELECT e.key, v.name AS vault, k.purpose, k.version, e.state, e.changed_at, e.changed_by, e.reason

@@ -58,7 +58,7 @@ COMMENT ON TABLE key_event IS 'The states that each key went through (NIST SP 80
 
 CREATE TABLE request (
     id integer NOT NULL PRIMARY KEY,
-    kind text NOT NULL CHECK (kind IN ('grant', 'destroy key', 'shred vault', 'rewrap keys', 'widen display')),
+    kind text NOT NULL CHECK (kind IN ('grant', 'destroy key', 'shred vault', 'rewrap keys', 'widen display', 'lengthen cryptoperiod')),
     duty text NOT NULL CHECK (duty IN ('pci_officer', 'pci_custodian')),
     reason text NOT NULL,
     vault text,
@@ -80,7 +80,8 @@ CREATE TABLE request (
     state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'approved', 'rejected')),
     decided_by text,
     decided_at timestamptz,
-    decision_reason text
+    decision_reason text,
+    cryptoperiod interval
 );
 COMMENT ON TABLE request IS 'What a second holder of a duty must approve before it is done.';
 

@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 
 use crate::access::{conflicts, ddl, indexing, roles, search, storing, tables};
 use crate::error::Result;
-use crate::pan::{comparand, output};
+use crate::pan::{comparand, hashed, output};
 use crate::pg::activity::{self, Kind};
 use crate::pg::statement::{self, Utility};
 use crate::pg::{catalog, comparands, ddl as pg_ddl, glance, query, relation, session, walk_plan};
@@ -135,6 +135,7 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
 }
 
 fn start_write(desc: *mut pg_sys::QueryDesc) -> Kind {
+    or_raise(hashed::check(desc));
     or_raise(storing::check(desc));
     or_raise(conflicts::start(desc));
     or_raise(indexing::start(desc))
@@ -232,7 +233,12 @@ pub fn parsed(query: *mut pg_sys::Query) {
     if prints_trees() {
         ddl::keep_trees_out_of_logs();
     }
-    if session::can_read_catalog() && search::is_plural().unwrap_or(false) && glance::may_matter(query) {
+    // In this order: what has nothing to do with card numbers may have to run before any snapshot is taken.
+    if let Some(query) = comparands::subject(query)
+        && glance::may_matter(query)
+        && session::can_read_catalog()
+        && search::is_plural().unwrap_or(false)
+    {
         comparands::bind_literals(query, &comparand::MAKE);
     }
 }
@@ -276,6 +282,7 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
         conflicts::transaction_ends(aborts);
         activity::transaction_ends(aborts);
         crate::key::nonce::transaction_ends();
+        hashed::transaction_ends();
         crate::key::transaction_ends(aborts);
         output::dumping(false);
         SUBTRANSACTIONS.with_borrow_mut(Vec::clear);

@@ -15,6 +15,21 @@ pub enum PanOutput {
     Sealed,
 }
 
+/// What keys are for on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum KeyMode {
+    /// Everything.
+    #[name = c"normal"]
+    Normal,
+    /// Sealing only: keys are made, and never unwrapped.
+    #[name = c"encrypt_only"]
+    EncryptOnly,
+}
+
+/// `pgpci.key_mode`
+pub static KEY_MODE: GucSetting<KeyMode> = GucSetting::<KeyMode>::new(KeyMode::Normal);
+/// `pgpci.fresh_key_interval`, seconds
+pub static FRESH_KEY_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(86_400);
 /// `pgpci.directory`
 pub static DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// `pgpci.local_key_file`
@@ -31,6 +46,8 @@ pub static PKCS11_MODULE: GucSetting<Option<CString>> = GucSetting::<Option<CStr
 pub static PKCS11_TOKEN: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// `pgpci.pkcs11_pin_file`
 pub static PKCS11_PIN_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// `pgpci.kek_allow`
+pub static KEK_ALLOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// `pgpci.command_path`
 pub static COMMAND_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// `pgpci.key_cache_ttl`, seconds
@@ -68,7 +85,12 @@ pub fn define() {
         GucContext::Sighup,
         control,
     );
-    let reloaded: [(&'static CStr, &'static CStr, &'static GucSetting<Option<CString>>); 6] = [
+    let reloaded: [(&'static CStr, &'static CStr, &'static GucSetting<Option<CString>>); 7] = [
+        (
+            c"pgpci.kek_allow",
+            c"The wrapping keys that databases may use: database=provider:key, ...; default: any.",
+            &KEK_ALLOW,
+        ),
         (
             c"pgpci.local_key_command",
             c"A shell command that prints the local provider's key file, instead of a file.",
@@ -117,6 +139,24 @@ pub fn define() {
         600_000,
         GucContext::Sighup,
         control | GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_enum_guc(
+        c"pgpci.key_mode",
+        c"What keys are for on this node: everything, or encrypt_only, where keys are made and never unwrapped.",
+        c"",
+        &KEY_MODE,
+        GucContext::Postmaster,
+        control,
+    );
+    GucRegistry::define_int_guc(
+        c"pgpci.fresh_key_interval",
+        c"How long a data key seals where pgpci.key_mode is encrypt_only.",
+        c"",
+        &FRESH_KEY_INTERVAL,
+        1,
+        31_536_000,
+        GucContext::Sighup,
+        control | GucFlags::UNIT_S,
     );
     GucRegistry::define_bool_guc(
         c"pgpci.allow_unlocked_keys",

@@ -6,10 +6,10 @@ use pgpci_core::key::{Context, KeyId, KeyState, Purpose};
 use pgrx::prelude::*;
 
 use super::requests::{self, Kind, Request};
-use super::{require_duty, tables};
+use super::{require_duty, rewrap, tables, vaults};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
-use crate::key::ring::{DEFAULT_VAULT, Key, NO_VAULT, Ring, Vault};
+use crate::key::ring::{Key, Ring, Vault};
 use crate::key::{self, broker, nonce};
 use crate::pg::call::{Call, Value};
 use crate::pg::{catalog, session};
@@ -22,15 +22,36 @@ pub fn rotate_key(call: &mut Call) -> Result<Value> {
     require_duty(DUTY)?;
     let ring = ring_to_change()?;
     let vault = ring.vault_named(&call.text(0))?;
+    let id = next_data_key(&ring, vault, "replaced by the next version")?;
+    renew(&ring, vault)?;
+    catalog::changed("key");
+    audit::record(Class::Key, &format!("data key of vault \"{}\" rotated", vault.name));
+    warn_of_due()?;
+    Ok((id as i64).into())
+}
+
+/// The next version of a vault's data key; those that were active only open from now on.
+pub fn next_data_key(ring: &Ring, vault: &Vault, reason: &str) -> Result<u64> {
     let old: Vec<&Key> = ring.keys(vault.number, Purpose::Data).collect();
     let version = old.iter().map(|key| key.version).max().unwrap_or(0) + 1;
-    let id = make_key(&ring, vault.number, Purpose::Data, version, &vault.provider, &vault.kek)?;
+    let id = make_key(ring, vault.number, Purpose::Data, version, &vault.provider, &vault.kek)?;
     for key in old.into_iter().filter(|key| key.state == KeyState::Active) {
-        write_state(key, KeyState::Deactivated, "replaced by the next version")?;
+        write_state(key, KeyState::Deactivated, reason)?;
     }
     catalog::changed("key");
-    audit::record(Class::Key, &format!("data key of vault \"{}\" rotated to version {version}", vault.name));
-    Ok((id as i64).into())
+    Ok(id)
+}
+
+/// After the end of all its keys, a vault takes new values under new ones; old values stay what they are.
+fn renew(ring: &Ring, vault: &Vault) -> Result<()> {
+    for purpose in vaults::purposes(vault.searchable).iter().filter(|purpose| **purpose != Purpose::Data) {
+        let old: Vec<&Key> = ring.keys(vault.number, *purpose).collect();
+        if old.iter().all(|key| key.state == KeyState::Destroyed) {
+            let version = old.iter().map(|key| key.version).max().unwrap_or(0) + 1;
+            make_key(ring, vault.number, *purpose, version, &vault.provider, &vault.kek)?;
+        }
+    }
+    Ok(())
 }
 
 /// `pci.suspend_key(key, reason)`
@@ -50,7 +71,7 @@ pub fn compromise_key(call: &mut Call) -> Result<Value> {
 
 /// `pci.destroy_key(key, reason)`: the number of a request
 pub fn destroy_key(call: &mut Call) -> Result<Value> {
-    require_duty(DUTY)?;
+    on_duty()?;
     let ring = Ring::get()?;
     ring.require_active()?;
     let key = ring.key(KeyId(call.i64(0) as u64))?;
@@ -72,66 +93,12 @@ pub fn destroy_key(call: &mut Call) -> Result<Value> {
 
 /// `pci.shred_vault(vault, reason)`: the number of a request
 pub fn shred_vault(call: &mut Call) -> Result<Value> {
-    require_duty(DUTY)?;
+    on_duty()?;
     let ring = Ring::get()?;
     ring.require_active()?;
     let mut request = Request::new(Kind::ShredVault, call.text(1).into_owned());
     request.vault = Some(ring.vault_named(&call.text(0))?.name.clone());
     Ok(requests::open(&request)?.into())
-}
-
-/// `pci.rewrap_keys(vault, provider, kek)`: NULL, or the number of a request where the new provider is weaker
-pub fn rewrap_keys(call: &mut Call) -> Result<Value> {
-    require_duty(DUTY)?;
-    let ring = Ring::get()?;
-    ring.require_active()?;
-    let vault = ring.vault_named(&call.text(0))?;
-    let (provider, kek) = (call.text(1).into_owned(), call.text(2).into_owned());
-    if provider == "local" && vault.provider != "local" {
-        let mut request = Request::new(Kind::RewrapKeys, format!("rewrap to provider {provider}"));
-        (request.vault, request.provider, request.kek) =
-            (Some(vault.name.clone()), Some(provider), Some(kek));
-        return Ok(requests::open(&request)?.into());
-    }
-    rewrap(&ring, vault, &provider, &kek)?;
-    Ok(call.null())
-}
-
-/// `pci.confirm_rewrap(vault)`: from now on the new form counts, once each key was had from it.
-pub fn confirm_rewrap(call: &mut Call) -> Result<Value> {
-    require_duty(DUTY)?;
-    let ring = Ring::get()?;
-    ring.require_active()?;
-    let vault = ring.vault_named(&call.text(0))?;
-    let mut moved = None;
-    for key in ring.keys_of(&wrapped_with(vault)) {
-        let Some(next) = &key.next else { continue };
-        let proof = Key {
-            provider: next.provider.clone(),
-            kek: next.kek.clone(),
-            wrapped: next.wrapped.clone(),
-            ..key.clone()
-        };
-        broker::prove(&ring, &proof)?;
-        moved = Some((next.provider.clone(), next.kek.clone()));
-    }
-    let Some((provider, kek)) = moved else {
-        return Err(Error::state("no rewrap of this vault waits to be confirmed"));
-    };
-    let vaults = wrapped_with(vault);
-    run(
-        "UPDATE pci.key SET provider = next_provider, kek = next_kek, wrapped = next_wrapped, \
-         next_provider = NULL, next_kek = NULL, next_wrapped = NULL \
-         WHERE vault = ANY ($1) AND next_wrapped IS NOT NULL",
-        &[vaults.to_vec().into()],
-    )?;
-    run(
-        "UPDATE pci.vault SET provider = $2, kek = $3 WHERE number = $1",
-        &[vault.number.into(), provider.as_str().into(), kek.as_str().into()],
-    )?;
-    catalog::changed("key");
-    audit::record(Class::Key, &format!("keys of vault \"{}\" are now wrapped by {provider}", vault.name));
-    Ok(call.null())
 }
 
 /// Carries out an approved request.
@@ -153,9 +120,9 @@ pub fn approved(request: &Request) -> Result<()> {
         }
         Kind::RewrapKeys => {
             let (provider, kek) = (request.provider.as_deref(), request.kek.as_deref());
-            rewrap(&ring, vault()?, provider.unwrap_or_default(), kek.unwrap_or_default())?;
+            rewrap::rewrap(&ring, vault()?, provider.unwrap_or_default(), kek.unwrap_or_default())?;
         }
-        Kind::WidenDisplay | Kind::Grant => {}
+        Kind::WidenDisplay | Kind::Grant | Kind::LengthenCryptoperiod => {}
     }
     catalog::changed("key");
     Ok(())
@@ -198,8 +165,38 @@ pub fn make_key(
     Ok(id)
 }
 
-fn change_state(call: &mut Call, next: KeyState) -> Result<Value> {
+/// 42501 unless the authenticated user is a custodian, who is told which keys are due.
+pub fn on_duty() -> Result<()> {
     require_duty(DUTY)?;
+    warn_of_due()
+}
+
+/// A WARNING, to the custodian and into the server log, for each key whose cryptoperiod is over or ends before long.
+fn warn_of_due() -> Result<()> {
+    let due = Spi::connect(|client| {
+        let rows = client.select(
+            "SELECT id, vault, due_at::date::text FROM pci.keys WHERE is_due ORDER BY due_at",
+            None,
+            &[],
+        )?;
+        rows.map(|row| {
+            let (id, vault): (Option<i64>, Option<String>) = (row.get(1)?, row.get(2)?);
+            Ok((id.unwrap_or_default(), vault.unwrap_or_default(), row.get::<String>(3)?.unwrap_or_default()))
+        })
+        .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
+    })?;
+    for (id, vault, until) in due {
+        Error::state(format!(
+            "key {id} of vault \"{vault}\" is to be replaced by {until}: its cryptoperiod ends"
+        ))
+        .hint(format!("SELECT pci.rotate_key('{}'), then CALL pci.reencrypt.", vault.replace('\'', "''")))
+        .warn();
+    }
+    Ok(())
+}
+
+fn change_state(call: &mut Call, next: KeyState) -> Result<Value> {
+    on_duty()?;
     if call.text(1).trim().is_empty() {
         return Err(Error::argument("the state of a key changes for a reason"));
     }
@@ -235,7 +232,8 @@ fn check_transition(key: &Key, next: KeyState) -> Result<()> {
         .hint("The states and their order are those of NIST SP 800-57."))
 }
 
-fn write_state(key: &Key, next: KeyState, reason: &str) -> Result<()> {
+/// A key goes to another state.
+pub fn write_state(key: &Key, next: KeyState, reason: &str) -> Result<()> {
     run("UPDATE pci.key SET state = $2 WHERE id = $1", &[(key.id.0 as i64).into(), next.as_str().into()])?;
     write_event(key.id.0 as i64, next, reason)
 }
@@ -257,25 +255,6 @@ fn destroy(key: &Key, reason: &str) -> Result<()> {
     key::forget_at_commit(key.id);
     audit::record(Class::Key, &format!("{} key {} destroyed", key.purpose.as_str(), key.id.0));
     Ok(())
-}
-
-fn rewrap(ring: &Ring, vault: &Vault, provider: &str, kek: &str) -> Result<()> {
-    for key in ring.keys_of(&wrapped_with(vault)).filter(|key| key.state != KeyState::Destroyed) {
-        let wrapped = broker::rewrap(ring, key, provider, kek)?;
-        run(
-            "UPDATE pci.key SET next_provider = $2, next_kek = $3, next_wrapped = $4 WHERE id = $1",
-            &[(key.id.0 as i64).into(), provider.into(), kek.into(), wrapped.into()],
-        )?;
-    }
-    catalog::changed("key");
-    audit::record(Class::Key, &format!("keys of vault \"{}\" wrapped by {provider} too", vault.name));
-    pgrx::notice!("both wrapped forms are kept until SELECT pci.confirm_rewrap('{}')", vault.name);
-    Ok(())
-}
-
-/// The policy key goes with vault default.
-fn wrapped_with(vault: &Vault) -> [i32; 2] {
-    [vault.number, if vault.number == DEFAULT_VAULT { NO_VAULT } else { vault.number }]
 }
 
 /// 22023 unless a vault may show so many digits.

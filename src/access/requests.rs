@@ -2,11 +2,11 @@
 //! Who that is, is decided by who authenticated, not by SET ROLE.
 
 use pgpci_core::access::Capability;
-use pgrx::datum::TimestampWithTimeZone;
+use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
 
 use super::policy::Grant;
-use super::{custodian, grant, require_duty, tables};
+use super::{custodian, grant, require_duty, tables, vaults};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::guc;
@@ -27,11 +27,19 @@ pub enum Kind {
     RewrapKeys,
     /// A display rule that shows more.
     WidenDisplay,
+    /// A longer cryptoperiod.
+    LengthenCryptoperiod,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] =
-        [Self::Grant, Self::DestroyKey, Self::ShredVault, Self::RewrapKeys, Self::WidenDisplay];
+    const ALL: [Kind; 6] = [
+        Self::Grant,
+        Self::DestroyKey,
+        Self::ShredVault,
+        Self::RewrapKeys,
+        Self::WidenDisplay,
+        Self::LengthenCryptoperiod,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -40,6 +48,7 @@ impl Kind {
             Self::ShredVault => "shred vault",
             Self::RewrapKeys => "rewrap keys",
             Self::WidenDisplay => "widen display",
+            Self::LengthenCryptoperiod => "lengthen cryptoperiod",
         }
     }
 
@@ -47,7 +56,9 @@ impl Kind {
     fn duty(self) -> &'static str {
         match self {
             Self::Grant | Self::WidenDisplay => "pci_officer",
-            Self::DestroyKey | Self::ShredVault | Self::RewrapKeys => custodian::DUTY,
+            Self::DestroyKey | Self::ShredVault | Self::RewrapKeys | Self::LengthenCryptoperiod => {
+                custodian::DUTY
+            }
         }
     }
 }
@@ -70,12 +81,24 @@ pub struct Request {
     pub kek: Option<String>,
     /// The new display rule.
     pub display: Option<(i32, i32)>,
+    /// The new cryptoperiod.
+    pub cryptoperiod: Option<Interval>,
 }
 
 impl Request {
     /// An empty one.
     pub fn new(kind: Kind, reason: String) -> Self {
-        Self { kind, reason, vault: None, key: None, grant: None, provider: None, kek: None, display: None }
+        Self {
+            kind,
+            reason,
+            vault: None,
+            key: None,
+            grant: None,
+            provider: None,
+            kek: None,
+            display: None,
+            cryptoperiod: None,
+        }
     }
 }
 
@@ -91,9 +114,9 @@ pub fn open(request: &Request) -> Result<i32> {
         Spi::run("LOCK TABLE pci.request IN SHARE ROW EXCLUSIVE MODE")?;
         Spi::get_one_with_args::<i32>(
             "INSERT INTO pci.request (id, kind, duty, reason, vault, key, role, capability, purposes, valid_from, valid_until, \
-             max_per_hour, provider, kek, display_first, display_last, requested_by, requester, expires_at) \
-             VALUES ((SELECT coalesce(max(id), 0) + 1 FROM pci.request), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
-             clock_timestamp() + make_interval(secs => $18)) \
+             max_per_hour, provider, kek, display_first, display_last, cryptoperiod, requested_by, requester, expires_at) \
+             VALUES ((SELECT coalesce(max(id), 0) + 1 FROM pci.request), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
+             clock_timestamp() + make_interval(secs => $19)) \
              RETURNING id",
             &[
                 request.kind.as_str().into(),
@@ -111,6 +134,7 @@ pub fn open(request: &Request) -> Result<i32> {
                 request.kek.clone().into(),
                 request.display.map(|d| d.0).into(),
                 request.display.map(|d| d.1).into(),
+                request.cryptoperiod.into(),
                 me().into(),
                 session::user().into(),
                 f64::from(guc::REQUEST_EXPIRY.get()).into(),
@@ -159,6 +183,7 @@ pub fn approve(call: &mut Call) -> Result<Value> {
             grant::write(&ring, asked)?;
         }
         Kind::WidenDisplay => grant::write_display(&ring, &open.request)?,
+        Kind::LengthenCryptoperiod => vaults::write_cryptoperiod(&ring, &open.request)?,
         _ => custodian::approved(&open.request)?,
     }
     audit::record(
@@ -231,6 +256,7 @@ fn read(row: &table::Row) -> Option<(Open, String, i64)> {
     }
     (request.provider, request.kek) = (text(12), text(13));
     request.display = row.get(14).zip(row.get(15));
+    request.cryptoperiod = row.get(24);
     let open = Open { id: row.get(0)?, request, requested_by: text(16)?, requester: row.get(17)? };
     Some((open, text(20)?, row.get(19)?))
 }

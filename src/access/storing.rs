@@ -5,8 +5,9 @@ use pgpci_core::access::Capability;
 use pgrx::pg_sys;
 
 use crate::access::{self, search, tables};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, Ring};
+use crate::pan;
 use crate::pg::{query, walk_plan};
 
 /// A statement that writes starts: 42501 if it is such a one.
@@ -15,10 +16,20 @@ pub fn check(desc: *mut pg_sys::QueryDesc) -> Result<()> {
         return Ok(());
     }
     // What our own functions write is stored already.
-    if tables::is_writing() || !may_make_comparands()? || access::may(Capability::Store, DEFAULT_VAULT)? {
+    if tables::is_writing() || !may_make_comparands()? {
         return Ok(());
     }
-    Err(access::refuse(Capability::Store, DEFAULT_VAULT))
+    access::require(Capability::Store, DEFAULT_VAULT)?;
+    if search::is_plural()? {
+        pan::require_default()?;
+        if walk_plan::gives_comparand(query::plan(desc)) {
+            return Err(Error::state(
+                "the statement was prepared when vault \"default\" took no card numbers",
+            )
+            .hint("Prepare it again."));
+        }
+    }
+    Ok(())
 }
 
 /// Whether input may have made such a value for the user.

@@ -1,10 +1,10 @@
-//! `pci.create_vault`: a vault with keys of its own.
+//! Vaults: made with keys of their own, and for how long a key of theirs is used.
 
 use pgpci_core::key::Purpose;
-use pgrx::PgSqlErrorCode;
+use pgrx::prelude::*;
 
-use super::custodian::{self, DUTY, check_display, make_key, me, run};
-use super::require_duty;
+use super::custodian::{self, check_display, make_key, me, run};
+use super::requests::{self, Kind, Request};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::ring::{NO_VAULT, Ring, Vault};
@@ -16,7 +16,7 @@ const MAX_NAME: usize = 63;
 
 /// `pci.create_vault(name, provider, kek, display_first, display_last, searchable)`: its number
 pub fn create_vault(call: &mut Call) -> Result<Value> {
-    require_duty(DUTY)?;
+    custodian::on_duty()?;
     if [0, 3, 4, 5].into_iter().any(|i| call.is_null(i)) {
         return Err(Error::new(
             PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
@@ -51,6 +51,40 @@ pub fn create_vault(call: &mut Call) -> Result<Value> {
     catalog::changed("vault");
     audit::record(Class::Key, &format!("vault \"{name}\" made, its keys wrapped by {provider}"));
     Ok(number.into())
+}
+
+/// `pci.set_cryptoperiod(vault, cryptoperiod)`: NULL, or the number of a request where it is longer than before
+pub fn set_cryptoperiod(call: &mut Call) -> Result<Value> {
+    custodian::on_duty()?;
+    let ring = Ring::get()?;
+    ring.require_active()?;
+    let vault = ring.vault_named(&call.text(0))?;
+    let period = call.interval(1).ok_or_else(|| Error::argument("the cryptoperiod must not be null"))?;
+    let compared = Spi::get_two_with_args::<bool, bool>(
+        "SELECT $2 > cryptoperiod, $2 > '0'::interval FROM pci.vault WHERE number = $1",
+        &[vault.number.into(), period.into()],
+    )?;
+    let (is_longer, is_positive) = (compared.0 != Some(false), compared.1 == Some(true));
+    if !is_positive {
+        return Err(Error::argument("a cryptoperiod is a positive span of time"));
+    }
+    let mut request = Request::new(Kind::LengthenCryptoperiod, "lengthen the cryptoperiod".into());
+    (request.vault, request.cryptoperiod) = (Some(vault.name.clone()), Some(period));
+    if is_longer {
+        return Ok(requests::open(&request)?.into());
+    }
+    write_cryptoperiod(&ring, &request)?;
+    Ok(call.null())
+}
+
+/// Writes a cryptoperiod: it counts from when each key was made.
+pub fn write_cryptoperiod(ring: &Ring, request: &Request) -> Result<()> {
+    let vault = ring.vault_named(request.vault.as_deref().unwrap_or_default())?;
+    let period = request.cryptoperiod.ok_or_else(|| Error::state("the request names no cryptoperiod"))?;
+    run("UPDATE pci.vault SET cryptoperiod = $2 WHERE number = $1", &[vault.number.into(), period.into()])?;
+    catalog::changed("vault");
+    audit::record(Class::Key, &format!("cryptoperiod of vault \"{}\" set", vault.name));
+    Ok(())
 }
 
 /// What a vault has keys for. A hash of either kind would make values of an unsearchable vault comparable.

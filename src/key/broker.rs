@@ -9,8 +9,8 @@ use pgpci_core::key::{Context, check_value};
 use pgpci_core::secret::Secret;
 use pgrx::PgSqlErrorCode as S;
 
-use super::explain;
 use super::ring::{Key, Ring};
+use super::{allowed, explain, fresh};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::delivery::blob_hash;
@@ -62,6 +62,7 @@ pub fn unwrap_ahead(ring: &Ring, key: &Key) -> Result<()> {
         blob: &key.wrapped,
     };
     // Taken back by nobody: the broker clears it.
+    question.check()?;
     question.post(Waiter::Nobody).map(std::mem::forget)
 }
 
@@ -134,7 +135,17 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
+    /// What this database may not ask for is not asked.
+    fn check(&self) -> Result<()> {
+        if self.ask != Ask::Generate {
+            fresh::refuse_decrypt("it has no key unwrapped")?;
+        }
+        allowed::check(self.by.0, self.by.1)?;
+        if self.to.0.is_empty() { Ok(()) } else { allowed::check(self.to.0, self.to.1) }
+    }
+
     fn ask(&self) -> Result<Vec<u8>> {
+        self.check()?;
         let deadline = Instant::now() + Duration::from_millis(guc::KEY_WAIT_TIMEOUT.get() as u64);
         let mut posted: Option<Posted> = None;
         loop {

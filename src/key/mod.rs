@@ -1,7 +1,10 @@
 //! Data keys: what `pci.key` says, and the ready cipher or MAC behind each row.
 
+mod allowed;
 pub mod broker;
+pub mod due;
 mod explain;
+pub mod fresh;
 pub mod nonce;
 pub mod ring;
 
@@ -246,6 +249,7 @@ fn check_protection() -> Result<()> {
 
 /// Makes the key ready from its slot; false if no slot holds it.
 fn load(key: &Key, place: u64) -> Result<bool> {
+    allowed::check(&key.provider, &key.kek)?;
     let Some((raw, expires)) = broker::take(key) else {
         return Ok(false);
     };

@@ -52,7 +52,7 @@ pub fn next() -> Result<[u8; 24]> {
 }
 
 /// One for a value that is stored already and only sealed anew: it is nobody's.
-pub fn next_of_stored() -> Result<[u8; 24]> {
+pub fn of_stored() -> Result<[u8; 24]> {
     STATE.with_borrow_mut(State::take)
 }
 

@@ -1,6 +1,7 @@
 //! What the tables say about the installation, its vaults and their keys: read once, again after a change.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use pgpci_core::key::{Context, KeyId, KeyState, Purpose};
@@ -27,6 +28,8 @@ pub struct Vault {
     pub display: (u8, u8),
     /// Whether values carry an equality hash.
     pub searchable: bool,
+    /// For how long a data key is used, in microseconds; a month counts 30 days.
+    pub cryptoperiod: i64,
 }
 
 impl Vault {
@@ -75,6 +78,8 @@ pub struct Key {
     pub wrapped: Vec<u8>,
     /// Key check value.
     pub check: [u8; 8],
+    /// When it was made, in microseconds of PostgreSQL's epoch.
+    pub created_at: i64,
     /// The same key as another provider wraps it.
     pub next: Option<Next>,
 }
@@ -120,14 +125,22 @@ impl Ring {
     /// The ring, read anew if the key is unknown in what was read: replication brings keys without a word.
     pub fn knowing(id: KeyId) -> Result<Rc<Ring>> {
         // One look for a key in each state of the tables: values that were sealed elsewhere may be many.
-        thread_local! { static UNKNOWN: Cell<(u64, u64)> = const { Cell::new((0, 0)) } }
+        thread_local! { static UNKNOWN: RefCell<(u64, HashSet<u64>)> = RefCell::default() }
         let ring = Self::get()?;
-        if ring.key(id).is_ok() || UNKNOWN.get() == (catalog::generation(), id.0) {
+        let generation = catalog::generation();
+        let is_known = ring.key(id).is_ok()
+            || UNKNOWN.with_borrow(|(known, ids)| *known == generation && ids.contains(&id.0));
+        if is_known {
             return Ok(ring);
         }
         let ring = Self::reread()?;
         if ring.key(id).is_err() {
-            UNKNOWN.set((catalog::generation(), id.0));
+            UNKNOWN.with_borrow_mut(|(known, ids)| {
+                if std::mem::replace(known, catalog::generation()) != generation {
+                    ids.clear();
+                }
+                ids.insert(id.0);
+            });
         }
         Ok(ring)
     }
@@ -239,6 +252,7 @@ fn read() -> Result<Ring> {
             kek: row.get(3).unwrap_or_default(),
             display: (row.get::<i32>(4).unwrap_or(0) as u8, row.get::<i32>(5).unwrap_or(0) as u8),
             searchable: row.get(6).unwrap_or_default(),
+            cryptoperiod: row.get(9).map_or(i64::MAX, microseconds),
         });
     });
     table::scan(catalog.table("key"), |row| {
@@ -260,8 +274,15 @@ fn read() -> Result<Ring> {
             kek: text(6),
             wrapped: row.get(7).unwrap_or_default(),
             check,
+            created_at: row.get::<i64>(10).unwrap_or(i64::MAX),
             next: row.get::<Vec<u8>>(13).map(|wrapped| Next { provider: text(11), kek: text(12), wrapped }),
         });
     });
     Ok(ring)
+}
+
+fn microseconds(span: pgrx::datum::Interval) -> i64 {
+    const DAY: i64 = 86_400_000_000;
+    let days = i64::from(span.months()).saturating_mul(30).saturating_add(i64::from(span.days()));
+    days.saturating_mul(DAY).saturating_add(span.micros())
 }

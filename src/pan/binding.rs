@@ -8,37 +8,35 @@
 //! column as it is, and leaves every value that was there before to the door of `reveal`.
 
 use pgpci_core::access::Capability;
-use pgpci_core::key::Purpose;
 use pgpci_core::pan::ClearPan;
 use pgpci_core::seal::{self, Pan, PanBuf};
+use pgrx::PgSqlErrorCode;
 
-use super::{Sealing, comparand, doors, output, store};
+use super::{Sealing, comparand, doors, output, store, store_again};
 use crate::access;
 use crate::access::search;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, Ring};
 use crate::key::{self, nonce};
 use crate::pg::session;
 
 /// The value of digits for which no column is known.
 pub fn without_vault(clear: &ClearPan) -> Result<PanBuf> {
-    let may_store = access::may(Capability::Store, DEFAULT_VAULT)?;
-    if may_store && !search::is_plural()? {
-        return store(clear, DEFAULT_VAULT);
-    }
-    let stored = may_store.then(|| store(clear, DEFAULT_VAULT));
-    if let Some(Ok(stored)) = stored {
-        return Ok(stored);
+    let mut refusal = None;
+    if access::may(Capability::Store, DEFAULT_VAULT)? {
+        // Where the vault takes nothing (it was shredded, or this node only encrypts), a column of another one may.
+        match super::require_default() {
+            Ok(()) => return store(clear, DEFAULT_VAULT),
+            Err(error) if !search::is_plural()? => return Err(error),
+            Err(error) => refusal = Some(error),
+        }
     }
     // What keeps values (COPY FROM, DDL, the row of a trigger) would keep this one.
     let is_kept = output::is_storing() || session::trigger_depth() > 0;
     if !is_kept && let Some(value) = unbound(clear)? {
         return Ok(value);
     }
-    match stored {
-        Some(failed) => failed,
-        None => Err(access::refuse(Capability::Store, DEFAULT_VAULT)),
-    }
+    Err(refusal.unwrap_or_else(|| access::refuse(Capability::Store, DEFAULT_VAULT)))
 }
 
 /// A value that is never stored; None for a user who may neither compare nor store anywhere.
@@ -48,22 +46,29 @@ fn unbound(clear: &ClearPan) -> Result<Option<PanBuf>> {
         return if may_search { comparand(clear, DEFAULT_VAULT).map(Some) } else { Ok(None) };
     }
     let ring = Ring::get()?;
+    let mut failure = None;
     for vault in ring.vaults().iter().map(|vault| vault.number) {
         let is_theirs = access::may(Capability::Store, vault)? || access::may(Capability::Search, vault)?;
         if !is_theirs {
             continue;
         }
         // Another vault's key serves as well: where this one has none, the next is tried.
-        let Ok(carrier) = ring.current(vault, Purpose::Data) else { continue };
+        let carrier = match Sealing::of(vault) {
+            Ok(sealing) => sealing.data,
+            Err(error) => {
+                failure = Some(error);
+                continue;
+            }
+        };
         let hash = match may_search {
             true => Sealing::equality_of(DEFAULT_VAULT).ok(),
             false => None,
         };
         let hash = hash.map(|id| key::with_equality(id, |key| key.hash(clear))).transpose()?;
         let nonce = nonce::next()?;
-        return key::with_data(carrier.id, |key| seal::unbound(key, hash, clear, &nonce)).map(Some);
+        return key::with_data(carrier, |key| seal::unbound(key, hash, clear, &nonce)).map(Some);
     }
-    Ok(None)
+    failure.map_or(Ok(None), Err)
 }
 
 /// The value in a vault; None where it is there already. A stored value moves by the door of `reveal`.
@@ -76,18 +81,18 @@ pub fn to_vault(pan: Pan<'_>, vault: i32) -> Result<Option<PanBuf>> {
         };
     }
     let ring = Ring::knowing(pan.key_id())?;
-    ring.vault(vault)?;
-    // Values of keys that are unknown here (a restore, replication) stay as they are.
+    // Values of keys that are unknown here stay as they are: a restore may bring them before keys and vaults.
     let Ok(key) = ring.key(pan.key_id()) else { return Ok(None) };
     if key.vault == vault {
         return Ok(None);
     }
     access::require(Capability::Store, vault)?;
-    let clear = match is_mine(pan) {
-        true => key::with_data(pan.key_id(), |key| seal::open(key, pan))??,
-        false => doors::open_to_move(&ring, pan, key.vault, vault)?,
-    };
-    store(&clear, vault).map(Some)
+    if is_mine(pan) {
+        let clear = key::with_data(pan.key_id(), |key| seal::open(key, pan))??;
+        return store(&clear, vault).map(Some);
+    }
+    let clear = doors::open_to_move(&ring, pan, key.vault, vault)?;
+    store_again(&clear, vault).map(Some)
 }
 
 /// The value that stands for a comparand of no vault where it is compared in one; None where it stays as it is.
@@ -98,9 +103,30 @@ pub fn to_compare(pan: Pan<'_>, vault: i32) -> Result<Option<PanBuf>> {
     }
 }
 
+/// The same for a literal that was made long ago and kept: 0A000 for one of no vault, which would equal nothing.
+pub fn kept_to_compare(pan: Pan<'_>, vault: i32) -> Result<Option<PanBuf>> {
+    if is_mine(pan) {
+        return to_compare(pan, vault);
+    }
+    let ring = Ring::get()?;
+    let has_vault = ring.key(pan.key_id()).is_ok_and(|key| key.vault != DEFAULT_VAULT);
+    if !pan.is_unbound() && (pan.is_comparand() || has_vault) {
+        return Ok(None);
+    }
+    let name = &ring.vault(vault)?.name;
+    Err(Error::new(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        format!(
+            "a card number in a definition is compared with a column of vault \"{name}\", and is of none"
+        ),
+    )
+    .hint("Keep card numbers out of definitions: pass them as parameters, or compare with those of a table."))
+}
+
 /// The same for a literal, in the form in which a definition may keep it.
 pub fn literal_to_compare(pan: Pan<'_>, vault: i32) -> Result<Option<PanBuf>> {
     let Some(clear) = digits_of_no_vault(pan)? else { return Ok(None) };
+    Ring::get()?.vault(vault)?.require_searchable()?;
     if access::may(Capability::Store, vault)? {
         return store(&clear, vault).map(Some);
     }

@@ -17,6 +17,11 @@ pub const MAKE: Make = Make {
     default: DEFAULT_VAULT,
     of_text: |text, vault| of_text(text, vault).ok(),
     of_pan: |pan, vault| of_pan(pan, vault).unwrap_or_else(|error| error.raise()),
+    of_kept: |pan, vault| {
+        let bound = Pan::from_stored(pan).map_err(Error::from);
+        let bound = bound.and_then(|pan| binding::kept_to_compare(pan, vault));
+        bound.unwrap_or_else(|error| error.raise()).map(|pan| pan.as_bytes().to_vec())
+    },
     of_literal: |pan, vault| {
         let bound = Pan::from_stored(pan).map_err(Error::from);
         let bound = bound.and_then(|pan| binding::literal_to_compare(pan, vault));
@@ -53,13 +58,13 @@ pub fn pan(call: &mut Call) -> Result<Value> {
 /// `pci.comparand(text[], integer)`
 pub fn texts(call: &mut Call) -> Result<Value> {
     let vault = check(call)?;
-    constants::array_argument(call, 0, |bytes| of_text(bytes, vault).map(Some))
+    constants::array_argument(call, 0, &|bytes| of_text(bytes, vault).map(Some))
 }
 
 /// `pci.comparand(pan[], integer)`
 pub fn pans(call: &mut Call) -> Result<Value> {
     let vault = check(call)?;
-    constants::array_argument(call, 0, |bytes| of_pan(bytes, vault))
+    constants::array_argument(call, 0, &|bytes| of_pan(bytes, vault))
 }
 
 /// The vault to compare in, which the user must be allowed; 42501 where a statement names the function: what it gives

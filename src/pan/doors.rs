@@ -9,7 +9,7 @@ use pgrx::PgSqlErrorCode;
 use crate::access::{self, policy::Grant};
 use crate::audit::{self, Class, Tally};
 use crate::error::{Error, Result};
-use crate::key::{self, ring::Ring};
+use crate::key::{self, fresh, ring::Ring};
 use crate::pg::call::{Call, Value, varlena};
 use crate::pg::counters::{self, Kind};
 use crate::pg::{catalog, session};
@@ -118,5 +118,6 @@ fn vault(ring: &Ring, pan: Pan<'_>) -> Result<i32> {
 }
 
 fn open(pan: Pan<'_>) -> Result<ClearPan> {
+    fresh::refuse_decrypt("it opens no card number")?;
     Ok(key::with_data(pan.key_id(), |key| seal::open(key, pan))??)
 }

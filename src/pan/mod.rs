@@ -6,6 +6,7 @@ pub mod compare;
 pub mod compare_text;
 pub mod doors;
 pub mod functions;
+pub mod hashed;
 pub mod io;
 pub mod output;
 pub mod reencrypt;
@@ -21,8 +22,9 @@ use pgpci_core::pan::ClearPan;
 use pgpci_core::seal::{self, PanBuf};
 
 use crate::error::Result;
-use crate::key::ring::{NO_VAULT, Ring};
-use crate::pg::catalog;
+use crate::key::ring::{DEFAULT_VAULT, NO_VAULT, Ring};
+use crate::key::{due, fresh};
+use crate::pg::{catalog, session};
 use crate::{access, key};
 
 /// A stored value from the digits or the sealed form, for a column with this type modifier.
@@ -41,6 +43,11 @@ fn make(text: &[u8], typmod: i32) -> Result<PanBuf> {
     store(&clear, typmod)
 }
 
+/// 55000 where vault `default` takes no values: what is made then is bound to another vault, or not stored.
+pub fn require_default() -> Result<()> {
+    Sealing::of(DEFAULT_VAULT).map(|_| ())
+}
+
 /// A value that can be compared with those of the vault and nothing else.
 fn comparand(clear: &ClearPan, vault: i32) -> Result<PanBuf> {
     let equality = Sealing::equality_of(vault)?;
@@ -49,13 +56,22 @@ fn comparand(clear: &ClearPan, vault: i32) -> Result<PanBuf> {
 
 /// Seals digits into a vault; the caller has checked that they may.
 fn store(clear: &ClearPan, vault: i32) -> Result<PanBuf> {
-    store_with(clear, vault, key::nonce::next()?)
+    seal_with(clear, vault, key::nonce::next)
 }
 
-fn store_with(clear: &ClearPan, vault: i32, nonce: [u8; 24]) -> Result<PanBuf> {
+/// Seals the digits of a stored value anew: it stays one that was there before.
+fn store_again(clear: &ClearPan, vault: i32) -> Result<PanBuf> {
+    seal_with(clear, vault, key::nonce::of_stored)
+}
+
+fn seal_with(clear: &ClearPan, vault: i32, nonce: fn() -> Result<[u8; 24]>) -> Result<PanBuf> {
     let sealing = Sealing::of(vault)?;
     let shown = truncate(clear, sealing.display.0, sealing.display.1);
     let hash = sealing.equality.map(|id| key::with_equality(id, |key| key.hash(clear))).transpose()?;
+    if let Some(equality) = sealing.equality {
+        hashed::made(vault, equality);
+    }
+    let nonce = nonce()?;
     Ok(key::with_data(sealing.data, |key| seal::seal_hashed(key, hash, clear, shown, &nonce))??)
 }
 
@@ -76,6 +92,8 @@ struct Sealing {
     data: KeyId,
     equality: Option<KeyId>,
     display: (u8, u8),
+    /// When the data key is not to be used any more.
+    until: i64,
 }
 
 impl Sealing {
@@ -85,18 +103,29 @@ impl Sealing {
         }
         let generation = catalog::generation();
         match LAST.get() {
-            Some((at, number, sealing)) if (at, number) == (generation, vault) => return Ok(sealing),
+            Some((at, number, sealing))
+                if (at, number) == (generation, vault)
+                    && (sealing.until == i64::MAX || session::now() < sealing.until) =>
+            {
+                return Ok(sealing);
+            }
             _ => {}
         }
         let ring = Ring::get()?;
         let settings = ring.vault(vault)?;
-        let equality = match settings.searchable {
-            true => Some(ring.current(vault, Purpose::Equality)?.id),
-            false => None,
+        let sealing = if fresh::is_encrypt_only() {
+            let (data, until) = fresh::data_key(settings)?;
+            Self { data, equality: None, display: settings.display, until }
+        } else {
+            let equality = match settings.searchable {
+                true => Some(ring.current(vault, Purpose::Equality)?.id),
+                false => None,
+            };
+            let data = ring.current(vault, Purpose::Data)?;
+            due::note(data, settings);
+            Self { data: data.id, equality, display: settings.display, until: i64::MAX }
         };
-        let data = ring.current(vault, Purpose::Data)?.id;
-        let sealing = Self { data, equality, display: settings.display };
-        LAST.set(Some((generation, vault, sealing)));
+        LAST.set(Some((catalog::generation(), vault, sealing)));
         Ok(sealing)
     }
 
@@ -104,6 +133,7 @@ impl Sealing {
     fn equality_of(vault: i32) -> Result<KeyId> {
         let ring = Ring::get()?;
         ring.vault(vault)?.require_searchable()?;
+        fresh::refuse_decrypt("it looks up no card number")?;
         Ok(ring.current(vault, Purpose::Equality)?.id)
     }
 }

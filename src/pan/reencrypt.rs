@@ -5,10 +5,10 @@ use pgrx::prelude::*;
 use pgpci_core::key::Purpose;
 use pgpci_core::seal::{self, Pan};
 
-use super::store_with;
+use super::store_again;
 use crate::access::{custodian, require_duty, tables};
 use crate::error::Result;
-use crate::key::{self, nonce, ring::Ring};
+use crate::key::{self, ring::Ring};
 use crate::pg::call::{Call, Value, varlena};
 use crate::pg::session;
 
@@ -30,8 +30,16 @@ pub fn reencrypted(call: &mut Call) -> Result<Value> {
         return Ok(varlena(pan.bytes()));
     };
     let clear = key::with_any_data(pan.key_id(), |key| seal::open(key, pan))??;
-    // It stays one that was there before.
-    Ok(varlena(store_with(&clear, vault, nonce::next_of_stored()?)?.as_bytes()))
+    Ok(varlena(store_again(&clear, vault)?.as_bytes()))
+}
+
+/// `pci.rehashed(pan)`: the same for the comparison key.
+pub fn rehashed(call: &mut Call) -> Result<Value> {
+    require_duty(custodian::DUTY)?;
+    let pan = call.pan(0)?;
+    let vault = Ring::get()?.key(pan.key_id())?.vault;
+    let clear = key::with_any_data(pan.key_id(), |key| seal::open(key, pan))??;
+    Ok(varlena(store_again(&clear, vault)?.as_bytes()))
 }
 
 /// `pci.note_reencryption(relation, column, blocks_total, blocks_done, more, is_finished)`

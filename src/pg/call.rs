@@ -70,6 +70,12 @@ impl Call {
         pg_sys::Oid::from(self.datum(i).value() as u32)
     }
 
+    /// A span of time.
+    pub fn interval(&self, i: usize) -> Option<pgrx::datum::Interval> {
+        // SAFETY: the SQL declaration says interval.
+        unsafe { pgrx::FromDatum::from_datum(self.datum(i), self.is_null(i)) }
+    }
+
     /// A name (an identifier of PostgreSQL's).
     pub fn name(&self, i: usize) -> String {
         // SAFETY: the SQL declaration says name: NAMEDATALEN bytes, NUL-terminated.

@@ -86,12 +86,11 @@ pub unsafe fn made_array(
     }
 }
 
+/// What makes an element anew; None keeps it.
+pub type Remake<'a> = &'a dyn Fn(&[u8]) -> Result<Option<Vec<u8>>>;
+
 /// An array argument with each of its elements made anew by `make`; None keeps a card number as it is.
-pub fn array_argument(
-    call: &Call,
-    i: usize,
-    make: impl Fn(&[u8]) -> Result<Option<Vec<u8>>>,
-) -> Result<Value> {
+pub fn array_argument(call: &Call, i: usize, make: Remake<'_>) -> Result<Value> {
     let failed = Cell::new(None);
     // SAFETY: the SQL declaration says text[] or pan[].
     unsafe {

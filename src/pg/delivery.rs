@@ -7,7 +7,7 @@ use pgpci_core::key::Purpose;
 use pgpci_core::secret::Secret;
 use pgpci_core::wire::{FailureKind, Op, Outcome, Request, Response};
 
-use crate::guc;
+use crate::guc::{self, KeyMode};
 use crate::pg::mailbox::{self, Ask, Letter, State, Waiter};
 use crate::pg::region::{self, Guarded, Slot};
 use crate::pg::session;
@@ -57,6 +57,9 @@ pub fn take_due(region: &mut Guarded, now: i64) -> Vec<Request> {
     thread_local! { static COUNT: Cell<u32> = const { Cell::new(0) } }
     let Guarded { slots, letters, .. } = region;
     let mut requests = Vec::new();
+    if guc::KEY_MODE.get() == KeyMode::EncryptOnly {
+        return requests;
+    }
     for i in 0..slots.len() {
         let slot = &slots[i];
         if !slot.full || slot.refresh > now || last_use(slots, slot) <= slot.fetched {
@@ -147,7 +150,12 @@ pub fn deliver(response: Response) {
 
 fn arrived(id: u64, key: &Secret<[u8; 32]>, wrapped: Option<&[u8]>) {
     let now = session::now();
-    let ttl = i64::from(guc::KEY_CACHE_TTL.get()) * 1_000_000;
+    // Where no key can be had again, one that was made serves for its time.
+    let ttl = match guc::KEY_MODE.get() {
+        KeyMode::Normal => guc::KEY_CACHE_TTL.get(),
+        KeyMode::EncryptOnly => guc::FRESH_KEY_INTERVAL.get(),
+    };
+    let ttl = i64::from(ttl) * 1_000_000;
     region::locked(|region| {
         let Some(i) = region.letters.iter().position(|l| l.serial == id && is_open(l)) else {
             return;

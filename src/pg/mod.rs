@@ -3,6 +3,7 @@
 
 pub mod activity;
 pub mod analyze;
+pub mod binder;
 pub mod call;
 pub mod caller;
 pub mod catalog;
@@ -33,6 +34,7 @@ pub mod session;
 pub mod slice;
 pub mod statement;
 pub mod table;
+pub mod task;
 pub mod typed;
 pub mod walk;
 pub mod walk_plan;

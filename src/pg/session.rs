@@ -91,6 +91,15 @@ pub fn database() -> pg_sys::Oid {
     unsafe { pg_sys::MyDatabaseId }
 }
 
+/// The name of this database.
+pub fn database_name() -> String {
+    // SAFETY: null, or a palloc'd string.
+    unsafe {
+        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+    }
+}
+
 /// The system identifier of this cluster: shared by a primary and its standbys, new after initdb.
 pub fn system_identifier() -> u64 {
     // SAFETY: reads the control file's copy.

@@ -52,13 +52,15 @@ struct Statement<'a> {
     steps: Cell<u32>,
 }
 
-/// Where an expression's value goes: the column of the table, and the node whose rows the expression is over.
+/// Where an expression's value goes, and what its variables are.
 #[derive(Clone, Copy)]
-struct Place {
-    table: i32,
-    column: i32,
+struct Place<'a> {
+    /// The column itself, as each of the tables has it: by the table's place in the range table. What a variable for it
+    /// holds stays where it is.
+    same: &'a [(i32, i32)],
+    /// The node whose rows the expression is over.
     below: *mut pg_sys::Plan,
-    /// Whether variables of the rows below are values that were judged already: those that INSERT proposed.
+    /// Whether inner variables are values that were judged already: those that INSERT proposed.
     proposed: bool,
 }
 
@@ -71,20 +73,24 @@ impl Statement<'_> {
         unsafe {
             let below = self.write.plan.lefttree;
             let Some(&(first, _)) = self.tables.first() else { return false };
-            let place = |table, column, proposed| Place { table, column, below, proposed };
             let values = match self.write.operation {
-                // A column for each of the table's.
-                C::CMD_INSERT => entries((*below).targetlist).enumerate().all(|(i, entry)| {
-                    self.expression((*entry).expr.cast(), place(first, i as i32 + 1, false))
-                }),
+                C::CMD_INSERT => {
+                    let place = Place { same: &[], below, proposed: false };
+                    entries((*below).targetlist).all(|entry| self.expression((*entry).expr.cast(), place))
+                }
                 C::CMD_UPDATE => {
-                    let columns = list(self.write.updateColnosLists).map(|columns| columns.cast());
-                    self.tables.iter().zip(columns).all(|(&(number, table), columns)| {
-                        self.leaves_keys(table, columns)
-                            && integers(columns).zip(entries((*below).targetlist)).all(|(column, entry)| {
-                                self.expression((*entry).expr.cast(), place(number, column, false))
-                            })
-                    })
+                    let columns: Vec<*mut pg_sys::List> =
+                        list(self.write.updateColnosLists).map(|columns| columns.cast()).collect();
+                    let leaves_keys =
+                        self.tables.iter().zip(&columns).all(|(t, c)| self.leaves_keys(t.1, *c));
+                    leaves_keys
+                        && entries((*below).targetlist).enumerate().all(|(i, entry)| {
+                            let same = self.tables.iter().zip(&columns);
+                            let same: Vec<_> =
+                                same.filter_map(|(t, c)| Some((t.0, integers(*c).nth(i)?))).collect();
+                            let place = Place { same: &same, below, proposed: false };
+                            self.expression((*entry).expr.cast(), place)
+                        })
                 }
                 C::CMD_DELETE => true,
                 C::CMD_MERGE => {
@@ -94,11 +100,12 @@ impl Statement<'_> {
                 }
                 _ => false,
             };
-            let conflict =
-                self.tables.iter().all(|&(_, table)| self.leaves_keys(table, self.write.onConflictCols))
-                    && integers(self.write.onConflictCols).zip(entries(self.write.onConflictSet)).all(
-                        |(column, entry)| self.expression((*entry).expr.cast(), place(first, column, true)),
-                    );
+            let columns = self.write.onConflictCols;
+            let conflict = self.tables.iter().all(|&(_, table)| self.leaves_keys(table, columns))
+                && integers(columns).zip(entries(self.write.onConflictSet)).all(|(column, entry)| {
+                    let place = Place { same: &[(first, column)], below, proposed: true };
+                    self.expression((*entry).expr.cast(), place)
+                });
             values && conflict
         }
     }
@@ -109,17 +116,19 @@ impl Statement<'_> {
         use pg_sys::CmdType as C;
         // SAFETY: by contract.
         unsafe {
-            let place =
-                |column| Place { table: number, column, below: std::ptr::null_mut(), proposed: false };
-            let all = |columns: &mut dyn Iterator<Item = i32>| {
-                columns
-                    .zip(entries(action.targetList))
-                    .all(|(column, entry)| self.expression((*entry).expr.cast(), place(column)))
-            };
+            let nothing = std::ptr::null_mut();
+            let mut values = entries(action.targetList).map(|entry| (*entry).expr.cast());
             match action.commandType {
-                C::CMD_INSERT => all(&mut (1..)),
+                C::CMD_INSERT => {
+                    let place = Place { same: &[], below: nothing, proposed: false };
+                    values.all(|value| self.expression(value, place))
+                }
                 C::CMD_UPDATE => {
-                    self.leaves_keys(table, action.updateColnos) && all(&mut integers(action.updateColnos))
+                    self.leaves_keys(table, action.updateColnos)
+                        && integers(action.updateColnos).zip(values).all(|(column, value)| {
+                            let place = Place { same: &[(number, column)], below: nothing, proposed: false };
+                            self.expression(value, place)
+                        })
                 }
                 _ => true,
             }
@@ -140,7 +149,7 @@ impl Statement<'_> {
 
     /// # Safety
     /// `node` is a valid expression over the rows of `place.below`.
-    unsafe fn expression(&self, node: *mut pg_sys::Node, place: Place) -> bool {
+    unsafe fn expression(&self, node: *mut pg_sys::Node, place: Place<'_>) -> bool {
         // SAFETY: by contract; the tag says what the node is.
         unsafe {
             if node.is_null() || !holds_pan(node) {
@@ -192,14 +201,13 @@ impl Statement<'_> {
 
     /// # Safety
     /// `var` is over the rows of `place.below`.
-    unsafe fn variable(&self, var: &pg_sys::Var, place: Place) -> bool {
+    unsafe fn variable(&self, var: &pg_sys::Var, place: Place<'_>) -> bool {
         // SAFETY: by contract.
         unsafe {
             if place.proposed && var.varno == pg_sys::INNER_VAR {
                 return true;
             }
-            let stays = var.varno == place.table && i32::from(var.varattno) == place.column;
-            stays || self.column(place.below, var, place)
+            place.same.contains(&(var.varno, i32::from(var.varattno))) || self.column(place.below, var, place)
         }
     }
 
@@ -207,7 +215,7 @@ impl Statement<'_> {
     ///
     /// # Safety
     /// `node` is null or a valid plan node.
-    unsafe fn column(&self, node: *mut pg_sys::Plan, var: &pg_sys::Var, place: Place) -> bool {
+    unsafe fn column(&self, node: *mut pg_sys::Plan, var: &pg_sys::Var, place: Place<'_>) -> bool {
         if node.is_null() || var.varattno < 1 {
             return false;
         }
@@ -267,7 +275,7 @@ impl Statement<'_> {
     ///
     /// # Safety
     /// `node` is null or a valid plan node.
-    unsafe fn output(&self, node: *mut pg_sys::Plan, attribute: usize, place: Place) -> bool {
+    unsafe fn output(&self, node: *mut pg_sys::Plan, attribute: usize, place: Place<'_>) -> bool {
         // SAFETY: by contract.
         unsafe {
             if node.is_null() {
@@ -275,18 +283,17 @@ impl Statement<'_> {
             }
             let entry = list((*node).targetlist).nth(attribute);
             entry.is_some_and(|entry| {
-                let expression = (*entry.cast::<pg_sys::TargetEntry>()).expr.cast();
-                // What a node above calls the table's own column does not count down here.
-                self.expression(expression, place.at(node))
+                self.expression((*entry.cast::<pg_sys::TargetEntry>()).expr.cast(), place.at(node))
             })
         }
     }
 }
 
-impl Place {
-    /// An expression that a node further down works out.
+impl Place<'_> {
+    /// An expression that a node further down works out. Each row of the table that is written comes from below once: its
+    /// columns are the same there.
     fn at(self, below: *mut pg_sys::Plan) -> Self {
-        Self { below, table: 0, proposed: false, ..self }
+        Self { below, proposed: false, ..self }
     }
 }
 

@@ -1,9 +1,11 @@
 //! The same question asked of a finished plan: functions in SQL may have been inlined, with comparisons that
 //! the query did not show. And the mark by which a plan remembers the answer.
 
+use pgpci_core::seal::Pan;
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
+use crate::pg::call::varlena_bytes;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::compat;
 use crate::pg::nodes::{integers, list, oids};
@@ -123,8 +125,32 @@ pub fn plan_compares(plan: *mut pg_sys::PlannedStmt) -> bool {
     }
 }
 
-/// Whether a plan makes a card number, rather than passing on stored ones.
+/// Whether a plan makes a card number for a column without a vault, rather than passing on stored ones.
 pub fn makes_pan(plan: *mut pg_sys::PlannedStmt) -> bool {
+    // What has the type of a vault was bound to it.
+    // SAFETY: `gives` passes on expressions.
+    gives(plan, |node| unsafe {
+        catalog::contains_pan(pg_sys::exprType(node)) && operand::bound_vault(node).is_none()
+    })
+}
+
+/// Whether a plan gives a literal that was made for comparison only.
+pub fn gives_comparand(plan: *mut pg_sys::PlannedStmt) -> bool {
+    let Some(catalog) = catalog::get() else { return false };
+    // SAFETY: `gives` passes on expressions; the tag and the type say what they are.
+    gives(plan, |node| unsafe {
+        (*node).type_ == NodeTag::T_Const && {
+            let literal = node.cast::<pg_sys::Const>();
+            (*literal).consttype == catalog.pan
+                && Pan::from_stored(varlena_bytes((*literal).constvalue)).is_ok_and(|pan| pan.is_comparand())
+        }
+    })
+}
+
+/// Whether one of the values that a plan's nodes give, and that no table holds yet, is of this kind.
+fn gives(plan: *mut pg_sys::PlannedStmt, is: impl Fn(*mut pg_sys::Node) -> bool) -> bool {
+    // SAFETY: called with expressions of the plan.
+    let expression_makes = |node: *mut pg_sys::Node| unsafe { expression_makes(node, &is) };
     // SAFETY: a valid plan, read only; the tag says what the node is.
     unsafe {
         for_each_node(plan, &mut |node| {
@@ -157,21 +183,21 @@ pub fn makes_pan(plan: *mut pg_sys::PlannedStmt) -> bool {
 ///
 /// # Safety
 /// `node` is null or a valid expression, target entry or list of them.
-unsafe fn expression_makes(node: *mut pg_sys::Node) -> bool {
+unsafe fn expression_makes(node: *mut pg_sys::Node, is: &dyn Fn(*mut pg_sys::Node) -> bool) -> bool {
     if node.is_null() {
         return false;
     }
     // SAFETY: by contract; the tag says what the node is.
     unsafe {
         match (*node).type_ {
-            NodeTag::T_List => list(node.cast()).any(|element| expression_makes(element)),
-            NodeTag::T_TargetEntry => expression_makes((*node.cast::<pg_sys::TargetEntry>()).expr.cast()),
+            NodeTag::T_List => list(node.cast()).any(|element| expression_makes(element, is)),
+            NodeTag::T_TargetEntry => expression_makes((*node.cast::<pg_sys::TargetEntry>()).expr.cast(), is),
             NodeTag::T_MergeAction => {
-                expression_makes((*node.cast::<pg_sys::MergeAction>()).targetList.cast())
+                expression_makes((*node.cast::<pg_sys::MergeAction>()).targetList.cast(), is)
             }
             // What older minor releases put in place of a domain's column that an INSERT leaves out.
             NodeTag::T_CoerceToDomain => {
-                expression_makes((*node.cast::<pg_sys::CoerceToDomain>()).arg.cast())
+                expression_makes((*node.cast::<pg_sys::CoerceToDomain>()).arg.cast(), is)
             }
             NodeTag::T_Var => false,
             // Cast to a vault: where it is made, the cast itself checks.
@@ -187,8 +213,7 @@ unsafe fn expression_makes(node: *mut pg_sys::Node) -> bool {
             {
                 false
             }
-            // What has the type of a vault was bound to it.
-            _ => catalog::contains_pan(pg_sys::exprType(node)) && operand::bound_vault(node).is_none(),
+            _ => is(node),
         }
     }
 }

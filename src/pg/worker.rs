@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use pgpci_core::wire::{FailureKind, Request};
+use pgpci_core::wire::{FailureKind, Op, Request};
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags};
 use pgrx::{GucSetting, pg_guard, pg_sys};
 
-use crate::guc;
+use crate::guc::{self, KeyMode};
 use crate::pg::delivery;
 use crate::pg::helper::{Config, Helper};
 use crate::pg::mailbox::{self, State};
@@ -112,6 +112,11 @@ impl Broker {
         }
         for request in requests {
             let id = request.id;
+            // Sessions do not ask for anything else; this is the last door to the provider.
+            if guc::KEY_MODE.get() == KeyMode::EncryptOnly && !matches!(request.op, Op::Generate { .. }) {
+                delivery::fail(Some(id), FailureKind::Refused, "this node only encrypts");
+                continue;
+            }
             if let Some(region) = region::get() {
                 region.calls.fetch_add(1, Ordering::Relaxed);
             }

@@ -30,7 +30,7 @@ def copy_key(source, target):
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def base_backup(source, target, standby):
+def base_backup(source, target, standby, *options):
     """A copy of the source by pg_basebackup, with a port and directory of its own."""
     os.chmod(target.dir, 0o755)
     if os.geteuid() == 0:
@@ -38,7 +38,7 @@ def base_backup(source, target, standby):
         os.chown(target.dir, owner.st_uid, owner.st_gid)
     subprocess.run(
         as_server([BIN / "pg_basebackup", "-h", "127.0.0.1", "-p", source.port, "-U", "postgres", "-D", target.data,
-                   "-X", "stream", "--no-sync", "-c", "fast", *(["-R"] if standby else [])]),
+                   "-X", "stream", "--no-sync", "-c", "fast", *(["-R"] if standby else []), *options]),
         check=True, capture_output=True, timeout=120,
     )
     target.configure(f"port = {target.port}", f"unix_socket_directories = '{target.dir}'", reload=False)

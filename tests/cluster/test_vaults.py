@@ -46,9 +46,9 @@ def empties(vaults):
     vaults.execute("TRUNCATE eu, us, dark, mixture, texts")
 
 
-def refused(cluster, sql, user, sqlstate="42501", match=None, params=None):
-    with pytest.raises(psycopg.Error, match=match) as caught:
-        cluster.execute(sql, params, user=user)
+def refused(cluster, sql, user, sqlstate="42501", match=None, params=None, options=None):
+    with cluster.connect(user, options=options) as conn, pytest.raises(psycopg.Error, match=match) as caught:
+        conn.execute(sql, params)
     assert caught.value.sqlstate == sqlstate, caught.value
     assert VISA not in str(caught.value)
     return caught.value
@@ -105,8 +105,12 @@ def test_capabilities_are_a_vaults(vaults):
     assert vaults.execute("SELECT pci.reveal(card) FROM eu", user="eu_full") == [(VISA,)]
     refused(vaults, "SELECT pci.reveal(card) FROM payments", "eu_full", match='vault "default"')
     refused(vaults, "SELECT pci.hash_pan(card) FROM eu", "full", match='vault "eu"')
-    refused(vaults, "COPY eu TO STDOUT", "full", match='export sealed card numbers of vault "eu"')
-    refused(vaults, "COPY payments TO STDOUT", "eu_full", match='export sealed card numbers of vault "default"')
+    for user, table, vault in (("full", "eu", "eu"), ("eu_full", "payments", "default")):
+        with vaults.connect(user) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege,
+                                                         match=f'export sealed card numbers of vault "{vault}"'):
+            with conn.cursor().copy(f"COPY {table} TO STDOUT") as copy:
+                list(copy)
+        refused(vaults, f"SELECT card FROM {table}", user, options="-c pgpci.pan_output=sealed", match=f'vault "{vault}"')
 
 
 def test_hashes_are_a_vaults(vaults):
@@ -341,6 +345,16 @@ def test_what_the_transaction_made_moves_without_reveal(movers):
     refused(movers, "INSERT INTO us SELECT 9, card FROM mixture", "without_reveal", match="reveal")
 
 
+def test_sealing_anew_is_no_making(movers):
+    """What a custodian re-encrypts was there before: it does not move without reveal, and what moved is stored."""
+    movers.execute("SELECT pci.rotate_key('eu')", user="cy")
+    for vault, capability in (("us", "store"), ("us", "search"), ("eu", "search")):
+        movers.grant("cy", capability, vault=vault)
+    refused(movers, "DO $$ DECLARE c pci.pan; BEGIN SELECT pci.reencrypted(card) INTO c FROM eu; INSERT INTO us VALUES (31, c); END $$", "cy",
+            match='reveal card numbers of vault "eu"')
+    assert movers.value("SELECT count(*) FROM us WHERE id > 30") == 0
+
+
 def test_a_move_counts_against_the_hourly_limit(movers):
     movers.execute("CREATE ROLE twice LOGIN")
     for vault, capability in MOVERS["mover"]:
@@ -426,7 +440,7 @@ def in_plpgsql(conn, table):
     conn.execute(f"CREATE OR REPLACE FUNCTION pg_temp.g(one pci.pan, other text) RETURNS SETOF int LANGUAGE plpgsql AS "
                  f"$$BEGIN RETURN QUERY SELECT id FROM {table} WHERE card = one OR card = other ORDER BY 1; END$$")
     for _ in range(7):
-        found = conn.execute(f"SELECT * FROM pg_temp.g('{VISA}', %s::text)", (MASTERCARD,)).fetchall()
+        found = conn.execute("SELECT * FROM pg_temp.g(%s, %s::text)", (VISA, MASTERCARD)).fetchall()
     return [row[0] for row in found]
 
 
@@ -460,6 +474,9 @@ COMPARISONS = {
     "any_text_literal": (find(f"card = ANY ('{{{VISA},{MASTERCARD}}}'::text[])"), BOTH),
     "row": (find(f"(id, card) = (1, '{VISA}')"), [1]),
     "row_in_list": (find(f"(id, card) IN ((1, '{VISA}'), (2, '{VISA}'))"), [1]),
+    "rows_in_order": (find(f"(card, id) >= ('{VISA}', 1) AND (card, id) <= ('{VISA}', 1)"), [1]),
+    "text_rows_in_order": (find("(card, id) >= (%s::text, 1) AND (card, id) <= (%s::text, 1)", (VISA, VISA)), [1]),
+    "parameter_rows_in_order": (find("(card, id) >= (%s, 1) AND (card, id) <= (%s, 1)", (VISA, VISA)), [1]),
     "parameter": (find("card = %s", (VISA,)), [1]),
     "text_parameter": (find("card = %s::text OR %s::varchar = card", (VISA, MASTERCARD)), BOTH),
     "parameters_in_list": (find("card IN (%s, %s)", (VISA, MASTERCARD)), BOTH),
@@ -630,6 +647,68 @@ def test_unique_and_foreign_keys_within_a_vault(vaults):
             vaults.execute(f"INSERT INTO child VALUES (1, '{AMEX}')", user="eu_app")
     finally:
         vaults.execute("DROP TABLE child")
+
+
+def test_parallel_workers_compare_in_the_vault(compared):
+    with compared.connect("world") as conn:
+        for setting in ("min_parallel_table_scan_size = 0", "parallel_setup_cost = 0", "parallel_tuple_cost = 0", "enable_indexscan = off",
+                        "enable_bitmapscan = off"):
+            conn.execute(f"SET {setting}")
+        for condition, params in (("card = %s::text", (VISA,)), ("card = %s", (VISA,)), ("card = ANY (%s)", ([VISA],)),
+                                  (f"card = '{VISA}'", ()), ("card IN (SELECT number FROM same.texts WHERE id = 1)", ())):
+            for mode in ("force_custom_plan", "force_generic_plan"):
+                conn.execute(f"SET plan_cache_mode = {mode}")
+                assert conn.execute(f"SELECT id FROM same.eu WHERE {condition}", params, prepare=True).fetchall() == [(1,)], (condition, mode)
+
+
+# What keeps a literal.
+
+def test_definitions(compared):
+    with compared.connect("world") as conn:
+        conn.execute(f"CREATE TEMPORARY VIEW one AS SELECT id FROM same.eu WHERE card = '{VISA}'")
+        assert conn.execute("SELECT id FROM one").fetchall() == [(1,)]
+        assert VISA not in conn.execute("SELECT pg_get_viewdef('one'::regclass)").fetchone()[0]
+        conn.execute(f"CREATE TABLE pg_temp.guarded (id int, card pci.pan('eu')); "
+                     f"CREATE POLICY p ON guarded USING (card <> '{VISA}'); ALTER TABLE guarded ENABLE ROW LEVEL SECURITY; "
+                     f"ALTER TABLE guarded FORCE ROW LEVEL SECURITY")
+        # Nobody says of which vault it is: rather nothing than the wrong rows.
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="in a definition") as caught:
+            conn.execute("SELECT id FROM guarded")
+        assert "definitions" in caught.value.diag.message_hint
+
+
+def test_restored_into_another_cluster(fresh_cluster):
+    """Tables come before keys and vaults: their schema's name sorts before pci."""
+    from test_replication import copy_key
+    one, other = fresh_cluster(), fresh_cluster(set_up=False, key=False)
+    one.execute("SELECT pci.create_vault('eu'); SELECT pci.create_vault('dark', searchable => false)", user="cy")
+    for vault in ("eu", "dark"):
+        for capability in ("store", "search", "reveal"):
+            one.grant("full", capability, vault=vault)
+        one.grant("backup", "export", vault=vault)
+    one.execute("CREATE TABLE app.cards (id int PRIMARY KEY, card pci.pan('eu') UNIQUE, dark pci.pan('dark'), card2 pci.pan);"
+                "GRANT USAGE ON SCHEMA app TO \"full\"; GRANT ALL ON app.cards TO \"full\"")
+    with one.connect("full") as conn:
+        for i, card in enumerate((VISA, AMEX, MASTERCARD), 1):
+            conn.execute("INSERT INTO app.cards VALUES (%s, %s, %s, %s)", (i, card, card, card))
+    for options in ((), ("--inserts",)):
+        dump = one.run("pg_dump", *options, user="backup").stdout
+        assert "pci.pan(2)" in dump and dump.index("COPY app.cards" if not options else "INSERT INTO app.cards") < dump.index(
+            "COPY pci.vault" if not options else "INSERT INTO pci.vault")
+        target = "postgres" if not options else "again"
+        if not options:
+            other.psql(one.run("pg_dumpall", "--globals-only").stdout.replace("CREATE ROLE postgres;\n", ""))
+            copy_key(one, other)
+        else:
+            other.execute("CREATE DATABASE again")
+        other.psql(dump, dbname=target)
+        for officer, done in (("ann", False), ("bob", True)):
+            assert other.value("SELECT pci.accept_policy()", user=officer, dbname=target) is done
+        with other.connect("full", target) as conn:
+            assert conn.execute("SELECT pci.reveal(card), pci.reveal(dark), pci.reveal(card2) FROM app.cards ORDER BY id").fetchall() == [
+                (card,) * 3 for card in (VISA, AMEX, MASTERCARD)]
+            assert conn.execute("SELECT id FROM app.cards WHERE card = %s AND card2 = %s", (AMEX, AMEX)).fetchall() == [(2,)]
+            conn.execute("INSERT INTO app.cards VALUES (4, %s)", (DISCOVER,))
 
 
 # Unsearchable vaults.
