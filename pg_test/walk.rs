@@ -4,9 +4,8 @@
 mod tests {
     use pgrx::prelude::*;
 
-    use crate::pg::catalog::Mark;
-    use crate::pg::walk::query_compares;
-    use crate::pg::walk_plan::{Marks, mark, marks, plan_compares};
+    use crate::pg::walk::{query_compares, vaults_compared};
+    use crate::pg::walk_plan::{is_marked, mark, marked_vaults, plan_compares};
     use crate::pg_test::set_up::run;
     use crate::pg_test::tree;
 
@@ -127,7 +126,39 @@ mod tests {
         tables();
         let plan = tree::plan("SELECT * FROM t");
         assert!(!is_marked(plan));
-        mark(plan);
+        mark(plan, &[3, 1]);
         assert!(is_marked(plan));
+        assert_eq!(marked_vaults(plan), [3, 1]);
+    }
+
+    /// The type modifier says the vault; 0 stands for columns without one.
+    #[pg_test]
+    fn vaults_that_a_query_compares_in() {
+        run("CREATE TABLE v (id int, two pci.pan(2), three pci.pan(3), none pci.pan, twos pci.pan(2)[]); \
+             CREATE DOMAIN three AS pci.pan(3); CREATE TABLE d (id int, card three)");
+        let cases: &[(&str, &[i32])] = &[
+            ("SELECT * FROM v", &[]),
+            ("SELECT 1 FROM v WHERE two = two", &[2]),
+            ("SELECT 1 FROM v WHERE two = NULL", &[2]),
+            ("SELECT 1 FROM v WHERE '4'::text = three", &[3]),
+            ("SELECT 1 FROM v WHERE two = ANY ('{4}'::text[])", &[2]),
+            ("SELECT 1 FROM v WHERE two = ANY (twos)", &[2]),
+            ("SELECT 1 FROM v WHERE none = '4'::text", &[0]),
+            ("SELECT 1 FROM v WHERE none = two", &[0, 2]),
+            ("SELECT 1 FROM v a JOIN d b ON a.two = b.card", &[2, 3]),
+            ("SELECT two, none FROM v ORDER BY two", &[2]),
+            ("SELECT count(*) FROM v GROUP BY ROW(two, three)", &[2, 3]),
+            ("SELECT count(*) FROM v GROUP BY none", &[0]),
+            ("SELECT two FROM v UNION SELECT two FROM v", &[2]),
+            ("SELECT two FROM v UNION SELECT three FROM v", &[0, 2, 3]),
+            ("SELECT 1 FROM v a, v b WHERE a = b", &[0, 2, 3]),
+            ("SELECT greatest(two, three) FROM v", &[2, 3]),
+            ("SELECT count(DISTINCT card) FROM d", &[3]),
+            ("SELECT pci.pan_lt(two, three) FROM v", &[2, 3]),
+            ("SELECT 1 FROM v WHERE id IN (SELECT id FROM d WHERE card = '4'::text)", &[3]),
+        ];
+        for (sql, expected) in cases {
+            assert_eq!(vaults_compared(tree::query(sql)), *expected, "{sql}");
+        }
     }
 }

@@ -113,6 +113,7 @@ unsafe extern "C-unwind" fn walker(node: *mut pg_sys::Node, context: *mut core::
                 if groups.any(|expression| search.holds_pan(expression) && search.found(expression)) {
                     return true;
                 }
+                search.add_branches(node.cast());
                 let flags = pg_sys::QTW_EXAMINE_SORTGROUP as i32;
                 return pg_sys::query_tree_walker(node.cast(), Some(walker), context, flags);
             }
@@ -161,6 +162,27 @@ impl Search<'_> {
             vaults.push(operand::PLAIN);
         }
         false
+    }
+
+    /// Where the branches of a set operation are of different vaults, its own columns name none.
+    ///
+    /// # Safety
+    /// `query` is valid.
+    unsafe fn add_branches(&mut self, query: *mut pg_sys::Query) {
+        let Some(vaults) = &mut self.vaults else { return };
+        // SAFETY: by contract; the branches are subqueries of the range table.
+        unsafe {
+            let operation = (*query).setOperations;
+            let mut search = Search { catalog: self.catalog, vaults: None };
+            if operation.is_null() || !walker(operation, (&raw mut search).cast()) {
+                return;
+            }
+            for entry in list((*query).rtable).map(|entry| &*entry.cast::<pg_sys::RangeTblEntry>()) {
+                if entry.rtekind == pg_sys::RTEKind::RTE_SUBQUERY {
+                    operand::add_vaults((*entry.subquery).targetList.cast(), vaults);
+                }
+            }
+        }
     }
 
     fn operator(&self, operator: pg_sys::Oid) -> bool {

@@ -562,7 +562,7 @@ def test_search_on_the_vault_is_needed(compared, name, user):
     "SELECT count(*) FROM same.mixture GROUP BY card", "SELECT id FROM same.mixture ORDER BY card",
     f"SELECT id FROM same.mixture WHERE card = '{VISA}'", "SELECT a.id FROM same.mixture a JOIN same.mixture b USING (card)",
     "SELECT a.id FROM same.eu a JOIN same.mixture b ON a.card = b.card", "SELECT pci.pan_eq(card, card) FROM same.mixture",
-    "SELECT card FROM same.mixture UNION SELECT card FROM same.mixture"])
+    "SELECT card FROM same.mixture UNION SELECT card FROM same.mixture", "SELECT card FROM same.eu UNION SELECT card FROM same.mixture"])
 def test_a_plain_column_is_the_defaults(compared, sql):
     for user in ("eu_look", "eu_full", "mixed"):
         refused(compared, sql, user)
@@ -573,13 +573,21 @@ def test_a_plain_column_is_the_defaults(compared, sql):
     "SELECT count(*) FROM same.eu GROUP BY card", "SELECT id FROM same.eu ORDER BY card", "SELECT DISTINCT card FROM same.eu",
     "SELECT a.id FROM same.eu a JOIN same.eu b USING (card)", "SELECT a = b FROM same.eu a, same.eu b",
     "SELECT pci.pan_eq(card, card) FROM same.eu", "SELECT card FROM same.eu INTERSECT SELECT card FROM same.eu",
-    "SELECT rank() OVER (ORDER BY card) FROM same.eu", "SELECT greatest(card, card) FROM same.eu",
+    "SELECT rank() OVER (ORDER BY card) FROM same.eu",
+    "SELECT card FROM same.eu EXCEPT SELECT card FROM same.parts", "SELECT greatest(card, card) FROM same.eu",
     "SELECT array_agg(DISTINCT card) FROM same.eu", "SELECT id FROM same.domains ORDER BY card",
     "SELECT ROW(card) < ROW(card) FROM same.eu", "SELECT array_position(ARRAY[card], card) FROM same.eu"])
 def test_comparing_in_a_vault_needs_search_there(compared, sql):
     for user in ("look", "full", "mixed", "eu_app"):
         refused(compared, sql, user)
     compared.execute(sql, user="eu_look")
+
+
+def test_branches_of_different_vaults(compared):
+    for user in ("look", "full", "eu_look"):
+        refused(compared, "SELECT card FROM same.eu UNION SELECT card FROM us", user)
+    compared.execute("SELECT card FROM same.eu UNION SELECT card FROM us", user="world")
+    compared.execute("SELECT card FROM same.eu UNION ALL SELECT card FROM us", user="plain")
 
 
 def test_a_time_limit_holds_for_plans_that_are_kept(compared):
