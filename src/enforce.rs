@@ -155,10 +155,13 @@ pub fn utility_begins(node: *mut pg_sys::Node) -> u8 {
 
 /// A utility statement has succeeded.
 pub fn utility_ends(kind: u8, node: *mut pg_sys::Node) {
-    if !catalog::is_absent() {
-        or_raise(ddl::check_partition_key(node));
+    if pg_ddl::dropping_extension() {
+        ddl::extension_ends();
     }
     pg_ddl::set_dropping_extension(false);
+    if !catalog::is_absent() {
+        or_raise(ddl::check_done(node));
+    }
     if pg_ddl::refreshes(node) {
         REFRESHING.set(false);
     }
@@ -178,6 +181,13 @@ pub fn utility_ends(kind: u8, node: *mut pg_sys::Node) {
 pub fn image_function_runs() {
     if !catalog::is_absent() && !REFRESHING.get() && session::has_client() {
         or_raise(search::require());
+    }
+}
+
+/// An object was made.
+pub fn object_created(class: pg_sys::Oid, object: pg_sys::Oid, column: i32, is_internal: bool) {
+    if !catalog::is_absent() && session::can_read_catalog() {
+        or_raise(ddl::object_created(class, object, column, is_internal));
     }
 }
 

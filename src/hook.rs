@@ -193,7 +193,7 @@ unsafe extern "C-unwind" fn object_access(
     unsafe {
         // Every function of every statement comes by here: those cost two comparisons.
         if access != pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE || harmless::compares_images(object) {
-            object_own(access, class, object, arg);
+            object_own(access, class, object, column, arg);
         }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         if let Some(next) = NEXT_OBJECT {
@@ -207,18 +207,18 @@ unsafe extern "C-unwind" fn object_own(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
     object: pg_sys::Oid,
+    column: c_int,
     arg: *mut core::ffi::c_void,
 ) {
     use pg_sys::ObjectAccessType as T;
     match access {
         // SAFETY: PostgreSQL passes this structure with this kind of access, or null.
         T::OAT_POST_ALTER if unsafe { is_internal(arg) } => {}
-        // CREATE OR REPLACE: what is there already is found, what is new is not yet.
         // SAFETY: as above.
-        T::OAT_POST_CREATE if unsafe { is_internal_creation(arg) } => {}
-        T::OAT_POST_ALTER | T::OAT_POST_CREATE | T::OAT_TRUNCATE => {
-            enforce::object_changes(class, object, false)
+        T::OAT_POST_CREATE => {
+            enforce::object_created(class, object, column, unsafe { is_internal_creation(arg) })
         }
+        T::OAT_POST_ALTER | T::OAT_TRUNCATE => enforce::object_changes(class, object, false),
         T::OAT_DROP => enforce::object_changes(class, object, true),
         T::OAT_FUNCTION_EXECUTE => enforce::image_function_runs(),
         _ => {}

@@ -6,7 +6,7 @@ use pgpci_core::key::{Context, KeyId, KeyState, Purpose};
 use pgrx::prelude::*;
 
 use super::requests::{self, Kind, Request};
-use super::{require_duty, tables};
+use super::{require_direct, require_duty, tables};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, Key, NO_VAULT, Ring, Vault};
@@ -19,6 +19,7 @@ pub const DUTY: &str = "pci_custodian";
 
 /// `pci.rotate_key(vault)`: the next version of the vault's data key, for new values; the last one only opens.
 pub fn rotate_key(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     require_duty(DUTY)?;
     let ring = ring_to_change()?;
     let vault = ring.vault_named(&call.text(0))?;
@@ -50,6 +51,7 @@ pub fn compromise_key(call: &mut Call) -> Result<Value> {
 
 /// `pci.destroy_key(key, reason)`: the number of a request
 pub fn destroy_key(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     require_duty(DUTY)?;
     let ring = Ring::get()?;
     ring.require_active()?;
@@ -72,6 +74,7 @@ pub fn destroy_key(call: &mut Call) -> Result<Value> {
 
 /// `pci.shred_vault(vault, reason)`: the number of a request
 pub fn shred_vault(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     require_duty(DUTY)?;
     let ring = Ring::get()?;
     ring.require_active()?;
@@ -82,6 +85,7 @@ pub fn shred_vault(call: &mut Call) -> Result<Value> {
 
 /// `pci.rewrap_keys(vault, provider, kek)`: NULL, or the number of a request where the new provider is weaker
 pub fn rewrap_keys(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     require_duty(DUTY)?;
     let ring = Ring::get()?;
     ring.require_active()?;
@@ -99,6 +103,7 @@ pub fn rewrap_keys(call: &mut Call) -> Result<Value> {
 
 /// `pci.confirm_rewrap(vault)`: from now on the new form counts, once each key was had from it.
 pub fn confirm_rewrap(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     require_duty(DUTY)?;
     let ring = Ring::get()?;
     ring.require_active()?;
@@ -120,13 +125,13 @@ pub fn confirm_rewrap(call: &mut Call) -> Result<Value> {
     };
     let vaults = wrapped_with(vault);
     run(
-        "UPDATE pci.key SET provider = next_provider, kek = next_kek, wrapped = next_wrapped, \
+        "UPDATE ONLY pci.key SET provider = next_provider, kek = next_kek, wrapped = next_wrapped, \
          next_provider = NULL, next_kek = NULL, next_wrapped = NULL \
          WHERE vault = ANY ($1) AND next_wrapped IS NOT NULL",
         &[vaults.to_vec().into()],
     )?;
     run(
-        "UPDATE pci.vault SET provider = $2, kek = $3 WHERE number = $1",
+        "UPDATE ONLY pci.vault SET provider = $2, kek = $3 WHERE number = $1",
         &[vault.number.into(), provider.as_str().into(), kek.as_str().into()],
     )?;
     catalog::changed("key");
@@ -199,6 +204,7 @@ pub fn make_key(
 }
 
 fn change_state(call: &mut Call, next: KeyState) -> Result<Value> {
+    require_direct(call)?;
     require_duty(DUTY)?;
     if call.text(1).trim().is_empty() {
         return Err(Error::argument("the state of a key changes for a reason"));
@@ -217,7 +223,7 @@ fn change_state(call: &mut Call, next: KeyState) -> Result<Value> {
 
 /// The keys as they are now; nobody else changes any until this transaction ends.
 fn ring_to_change() -> Result<Rc<Ring>> {
-    run("LOCK TABLE pci.key IN SHARE ROW EXCLUSIVE MODE", &[])?;
+    run("LOCK TABLE ONLY pci.key IN SHARE ROW EXCLUSIVE MODE", &[])?;
     let ring = Ring::reread()?;
     ring.require_active()?;
     Ok(ring)
@@ -236,7 +242,10 @@ fn check_transition(key: &Key, next: KeyState) -> Result<()> {
 }
 
 fn write_state(key: &Key, next: KeyState, reason: &str) -> Result<()> {
-    run("UPDATE pci.key SET state = $2 WHERE id = $1", &[(key.id.0 as i64).into(), next.as_str().into()])?;
+    run(
+        "UPDATE ONLY pci.key SET state = $2 WHERE id = $1",
+        &[(key.id.0 as i64).into(), next.as_str().into()],
+    )?;
     write_event(key.id.0 as i64, next, reason)
 }
 
@@ -251,7 +260,7 @@ fn write_event(key: i64, state: KeyState, reason: &str) -> Result<()> {
 fn destroy(key: &Key, reason: &str) -> Result<()> {
     write_state(key, KeyState::Destroyed, reason)?;
     run(
-        "UPDATE pci.key SET wrapped = '', next_provider = NULL, next_kek = NULL, next_wrapped = NULL WHERE id = $1",
+        "UPDATE ONLY pci.key SET wrapped = '', next_provider = NULL, next_kek = NULL, next_wrapped = NULL WHERE id = $1",
         &[(key.id.0 as i64).into()],
     )?;
     key::forget_at_commit(key.id);
@@ -263,7 +272,7 @@ fn rewrap(ring: &Ring, vault: &Vault, provider: &str, kek: &str) -> Result<()> {
     for key in ring.keys_of(&wrapped_with(vault)).filter(|key| key.state != KeyState::Destroyed) {
         let wrapped = broker::rewrap(ring, key, provider, kek)?;
         run(
-            "UPDATE pci.key SET next_provider = $2, next_kek = $3, next_wrapped = $4 WHERE id = $1",
+            "UPDATE ONLY pci.key SET next_provider = $2, next_kek = $3, next_wrapped = $4 WHERE id = $1",
             &[(key.id.0 as i64).into(), provider.into(), kek.into(), wrapped.into()],
         )?;
     }

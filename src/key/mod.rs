@@ -2,6 +2,7 @@
 
 pub mod broker;
 mod explain;
+pub mod installed;
 pub mod nonce;
 pub mod ring;
 

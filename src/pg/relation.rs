@@ -152,33 +152,18 @@ unsafe fn look_for_comparison(oid: pg_sys::Oid) -> bool {
             let key = &*node.cast::<pg_sys::ForeignKeyCacheInfo>();
             key.conrelid == oid && key.conkey[..key.nkeys as usize].iter().any(|c| column_holds_pan(oid, *c))
         });
-        let own = foreign || partition::is_routed_by_hash(relation) || has_unique_index(relation, None);
+        let own = foreign || partition::is_routed_by_hash(relation) || has_unique_index(relation);
         let children = partition::children(relation);
         pg_sys::RelationClose(relation);
         own || children.into_iter().any(compares_written)
     }
 }
 
-/// Whether a column and a card number are keys of the same unique index or exclusion constraint.
-pub fn shares_unique_index_with_pan(oid: pg_sys::Oid, column: i16) -> bool {
-    // SAFETY: the relation is released.
-    unsafe {
-        let relation = pg_sys::RelationIdGetRelation(oid);
-        if relation.is_null() {
-            return false;
-        }
-        let found = has_unique_index(relation, Some(column));
-        pg_sys::RelationClose(relation);
-        found
-    }
-}
-
-/// Whether a unique index or an exclusion constraint compares card numbers (together with the column, if one is named;
-/// an expression may be of any).
+/// Whether a unique index or an exclusion constraint compares card numbers.
 ///
 /// # Safety
 /// `relation` is open.
-unsafe fn has_unique_index(relation: pg_sys::Relation, with: Option<i16>) -> bool {
+unsafe fn has_unique_index(relation: pg_sys::Relation) -> bool {
     // SAFETY: by contract; the indexes are released.
     unsafe {
         let indexes = pg_sys::RelationGetIndexList(relation);
@@ -195,10 +180,7 @@ unsafe fn has_unique_index(relation: pg_sys::Relation, with: Option<i16>) -> boo
                 0 => catalog::contains_pan((*compat::attribute((*index).rd_att, k)).atttypid),
                 column => column_holds_pan((*relation).rd_id, column),
             });
-            let has_column = with.is_none_or(|column| {
-                (0..(*form).indnkeyatts as usize).any(|k| *columns.add(k) == column || *columns.add(k) == 0)
-            });
-            let found = ((*form).indisunique || (*form).indisexclusion) && holds_pan && has_column;
+            let found = ((*form).indisunique || (*form).indisexclusion) && holds_pan;
             pg_sys::RelationClose(index);
             found
         })
