@@ -139,6 +139,7 @@ pub fn utility_begins(node: *mut pg_sys::Node) -> u8 {
     }
     or_raise(ddl::check_statement(node));
     pg_ddl::set_dropping_extension(pg_ddl::drops_extension(node));
+    pg_ddl::statement_begins(node);
     if pg_ddl::refreshes(node) {
         REFRESHING.set(true);
     }
@@ -159,6 +160,7 @@ pub fn utility_ends(kind: u8, node: *mut pg_sys::Node) {
         ddl::extension_ends();
     }
     pg_ddl::set_dropping_extension(false);
+    pg_ddl::statement_ends();
     if !catalog::is_absent() {
         or_raise(ddl::check_done(node));
     }
@@ -256,6 +258,7 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
         output::set_depth((0, 0));
         caller::set_analyzing_depth(0);
         pg_ddl::set_dropping_extension(false);
+        pg_ddl::statement_ends();
         REFRESHING.set(false);
         tables::reset();
     }

@@ -219,6 +219,8 @@ unsafe extern "C-unwind" fn object_own(
             enforce::object_created(class, object, column, unsafe { is_internal_creation(arg) })
         }
         T::OAT_POST_ALTER | T::OAT_TRUNCATE => enforce::object_changes(class, object, false),
+        // SAFETY: as above.
+        T::OAT_DROP if unsafe { is_internal_drop(arg) } => {}
         T::OAT_DROP => enforce::object_changes(class, object, true),
         T::OAT_FUNCTION_EXECUTE => enforce::image_function_runs(),
         _ => {}
@@ -228,6 +230,13 @@ unsafe extern "C-unwind" fn object_own(
 unsafe fn is_internal(arg: *mut core::ffi::c_void) -> bool {
     // SAFETY: by the caller.
     unsafe { arg.cast::<pg_sys::ObjectAccessPostAlter>().as_ref().is_some_and(|alter| alter.is_internal) }
+}
+
+/// What VACUUM FULL or REINDEX made and needs no more.
+unsafe fn is_internal_drop(arg: *mut core::ffi::c_void) -> bool {
+    // SAFETY: by the caller.
+    let flags = unsafe { arg.cast::<pg_sys::ObjectAccessDrop>().as_ref() }.map_or(0, |drop| drop.dropflags);
+    flags & pg_sys::PERFORM_DELETION_INTERNAL as c_int != 0
 }
 
 unsafe fn is_internal_creation(arg: *mut core::ffi::c_void) -> bool {

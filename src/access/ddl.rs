@@ -61,13 +61,15 @@ pub fn object_created(class: pg_sys::Oid, object: pg_sys::Oid, column: i32, is_i
     if is_ours_to_do() {
         return Ok(());
     }
-    let verdict = definition::created(class.to_u32(), object, column, is_internal);
+    let is_again = is_internal || ddl::is_reindexing();
+    let verdict = definition::created(class.to_u32(), object, column, is_again);
     if verdict.ours {
         return Err(refuse_change());
     }
     // A restore brings what was there before pgpci was.
     let is_restored = Ring::get().is_ok_and(|ring| ring.is_unaccepted());
-    if verdict.foreign_code && !session::in_any_extension_script() && !is_restored {
+    let is_by_hand = ddl::is_making_function() && !session::in_any_extension_script();
+    if verdict.foreign_code && is_by_hand && !is_restored {
         audit::record(Class::Denied, "function in C, of internal code or in pg_catalog");
         return Err(Error::denied(
             "functions are not made in C, of internal code or in pg_catalog where pgpci is",

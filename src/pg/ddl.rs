@@ -12,6 +12,29 @@ use crate::pg::{catalog, partition, relation, table};
 
 thread_local! {
     static DROPPING_EXTENSION: Cell<bool> = const { Cell::new(false) };
+    // The statement that began last and has not ended.
+    static RUNNING: Cell<NodeTag> = const { Cell::new(NodeTag::T_Invalid) };
+}
+
+/// A utility statement begins.
+pub fn statement_begins(node: *mut pg_sys::Node) {
+    // SAFETY: a valid parse tree.
+    RUNNING.set(unsafe { (*node).type_ });
+}
+
+/// It has ended, however it did.
+pub fn statement_ends() {
+    RUNNING.set(NodeTag::T_Invalid);
+}
+
+/// Whether a REINDEX is running: it makes again what is there.
+pub fn is_reindexing() -> bool {
+    RUNNING.get() == NodeTag::T_ReindexStmt
+}
+
+/// Whether a CREATE FUNCTION is running; CREATE AGGREGATE and CREATE TYPE make functions, too, of PostgreSQL's own code.
+pub fn is_making_function() -> bool {
+    RUNNING.get() == NodeTag::T_CreateFunctionStmt
 }
 
 /// Whether a DROP EXTENSION is running.

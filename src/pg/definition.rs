@@ -284,7 +284,7 @@ fn index(object: pg_sys::Oid, is_internal: bool) -> Verdict {
         let keys = row.named::<i16>("indnkeyatts").unwrap_or_default() as usize;
         let columns: Vec<i16> = numbers(row, "indkey").into_iter().take(keys).collect();
         let trees = (row.tree("indexprs"), row.tree("indpred"));
-        // REINDEX CONCURRENTLY makes one that is there again.
+        // REINDEX CONCURRENTLY makes one again that is there.
         let is_copy = is_internal && !flag("indisvalid");
         let table = row.named::<pg_sys::Oid>("indrelid").unwrap_or_default();
         let is_unique = flag("indisunique") || flag("indisexclusion");
@@ -293,7 +293,7 @@ fn index(object: pg_sys::Oid, is_internal: bool) -> Verdict {
     let Some((table, is_unique, is_copy, columns, (expressions, predicate))) = row else {
         return Verdict::default();
     };
-    let ours = !is_internal && catalog::get().is_some_and(|catalog| catalog.is_protected_table(table));
+    let ours = !is_copy && catalog::get().is_some_and(|catalog| catalog.is_protected_table(table));
     let of_itself = find(RELATION, object, false, |row| {
         let method = row.named::<pg_sys::Oid>("relam").unwrap_or_default();
         (!BTREE_AND_HASH.contains(&method.to_u32()), row.named("relispartition") == Some(true))
