@@ -32,6 +32,11 @@ pub fn is_reindexing() -> bool {
     RUNNING.get() == NodeTag::T_ReindexStmt
 }
 
+/// Whether a CREATE TYPE … AS RANGE is running: it makes a cast from the range to its multirange.
+pub fn is_making_range() -> bool {
+    RUNNING.get() == NodeTag::T_CreateRangeStmt
+}
+
 /// Whether a CREATE FUNCTION is running; CREATE AGGREGATE and CREATE TYPE make functions, too, of PostgreSQL's own code.
 pub fn is_making_function() -> bool {
     RUNNING.get() == NodeTag::T_CreateFunctionStmt
