@@ -9,8 +9,7 @@ CREATE TABLE installation (
     activated_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE UNIQUE INDEX installation_is_one ON installation ((true));
-COMMENT ON TABLE installation IS
-    'This installation: its identifier, and where its policy was put in force; only a label of that database makes it so.';
+COMMENT ON TABLE installation IS 'This installation: its identifier, and where its policy was put in force.';
 
 CREATE TABLE vault (
     number integer NOT NULL PRIMARY KEY CHECK (number > 0),
