@@ -6,12 +6,10 @@ CREATE TABLE installation (
     system_identifier bigint NOT NULL,
     database oid NOT NULL,
     activated_by text NOT NULL,
-    activated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    accepted_by text,
-    accepted_here text
+    activated_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE UNIQUE INDEX installation_is_one ON installation ((true));
-COMMENT ON TABLE installation IS 'This installation: its identifier, and where its policy is in force.';
+COMMENT ON TABLE installation IS 'This installation: its identifier, and where its policy was put in force.';
 
 CREATE TABLE vault (
     number integer NOT NULL PRIMARY KEY CHECK (number > 0),
@@ -81,9 +79,10 @@ CREATE TABLE request (
     decided_by text,
     decided_at timestamptz,
     decision_reason text,
-    cryptoperiod interval
+    cryptoperiod interval,
+    mac bytea NOT NULL
 );
-COMMENT ON TABLE request IS 'What a second holder of a duty must approve before it is done.';
+COMMENT ON TABLE request IS 'What a second holder of a duty must approve before it is done; each row carries a MAC.';
 
 CREATE TABLE reencryption (
     relation regclass NOT NULL,
@@ -113,6 +112,34 @@ CREATE TABLE access_grant (
     CONSTRAINT access_grant_pkey PRIMARY KEY (role, vault, capability)
 );
 COMMENT ON TABLE access_grant IS 'Who may do what with a vault; each row carries a MAC.';
+
+-- Logical replication writes without any statement: these refuse what pgpci's own functions do not write.
+CREATE FUNCTION protect() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'pci_protect';
+COMMENT ON FUNCTION protect() IS 'refuses writes to the tables of pgpci but from its own functions';
+
+CREATE TRIGGER protect BEFORE INSERT OR UPDATE OR DELETE ON installation FOR EACH ROW EXECUTE FUNCTION protect();
+CREATE TRIGGER protect_all BEFORE TRUNCATE ON installation EXECUTE FUNCTION protect();
+ALTER TABLE installation ENABLE ALWAYS TRIGGER protect, ENABLE ALWAYS TRIGGER protect_all;
+CREATE TRIGGER protect BEFORE INSERT OR UPDATE OR DELETE ON vault FOR EACH ROW EXECUTE FUNCTION protect();
+CREATE TRIGGER protect_all BEFORE TRUNCATE ON vault EXECUTE FUNCTION protect();
+ALTER TABLE vault ENABLE ALWAYS TRIGGER protect, ENABLE ALWAYS TRIGGER protect_all;
+CREATE TRIGGER protect BEFORE INSERT OR UPDATE OR DELETE ON key FOR EACH ROW EXECUTE FUNCTION protect();
+CREATE TRIGGER protect_all BEFORE TRUNCATE ON key EXECUTE FUNCTION protect();
+ALTER TABLE key ENABLE ALWAYS TRIGGER protect, ENABLE ALWAYS TRIGGER protect_all;
+CREATE TRIGGER protect BEFORE INSERT OR UPDATE OR DELETE ON key_event FOR EACH ROW EXECUTE FUNCTION protect();
+CREATE TRIGGER protect_all BEFORE TRUNCATE ON key_event EXECUTE FUNCTION protect();
+ALTER TABLE key_event ENABLE ALWAYS TRIGGER protect, ENABLE ALWAYS TRIGGER protect_all;
+CREATE TRIGGER protect BEFORE INSERT OR UPDATE OR DELETE ON request FOR EACH ROW EXECUTE FUNCTION protect();
+CREATE TRIGGER protect_all BEFORE TRUNCATE ON request EXECUTE FUNCTION protect();
+ALTER TABLE request ENABLE ALWAYS TRIGGER protect, ENABLE ALWAYS TRIGGER protect_all;
+CREATE TRIGGER protect BEFORE INSERT OR UPDATE OR DELETE ON reencryption FOR EACH ROW EXECUTE FUNCTION protect();
+CREATE TRIGGER protect_all BEFORE TRUNCATE ON reencryption EXECUTE FUNCTION protect();
+ALTER TABLE reencryption ENABLE ALWAYS TRIGGER protect, ENABLE ALWAYS TRIGGER protect_all;
+CREATE TRIGGER protect BEFORE INSERT OR UPDATE OR DELETE ON access_grant FOR EACH ROW EXECUTE FUNCTION protect();
+CREATE TRIGGER protect_all BEFORE TRUNCATE ON access_grant EXECUTE FUNCTION protect();
+ALTER TABLE access_grant ENABLE ALWAYS TRIGGER protect, ENABLE ALWAYS TRIGGER protect_all;
 
 SELECT pg_catalog.pg_extension_config_dump('installation', '');
 SELECT pg_catalog.pg_extension_config_dump('vault', '');

@@ -175,6 +175,7 @@ pub fn utility_begins(node: *mut pg_sys::Node) -> Begun {
     }
     or_raise(ddl::check_statement(node));
     pg_ddl::set_dropping_extension(pg_ddl::drops_extension(node));
+    pg_ddl::statement_begins(node);
     let kind = statement::classify(node, output::DUMP_CURSOR);
     match kind {
         Utility::Exports => output::exporting(true),
@@ -204,10 +205,14 @@ const NOWHERE: usize = usize::MAX;
 /// A utility statement has succeeded.
 pub fn utility_ends(begun: Begun, node: *mut pg_sys::Node) {
     activity::leave(begun.depth);
-    if !catalog::is_absent() {
-        or_raise(ddl::check_partition_key(node));
+    if pg_ddl::dropping_extension() {
+        ddl::extension_ends();
     }
     pg_ddl::set_dropping_extension(false);
+    pg_ddl::statement_ends();
+    if !catalog::is_absent() {
+        or_raise(ddl::check_done(node));
+    }
     match begun.kind {
         Utility::Exports => output::exporting(false),
         Utility::Copies | Utility::Stores => {
@@ -215,6 +220,13 @@ pub fn utility_ends(begun: Begun, node: *mut pg_sys::Node) {
             conflicts::end_copy();
         }
         _ => {}
+    }
+}
+
+/// An object was made.
+pub fn object_created(class: pg_sys::Oid, object: pg_sys::Oid, column: i32, is_internal: bool) {
+    if !catalog::is_absent() && session::can_read_catalog() {
+        or_raise(ddl::object_created(class, object, column, is_internal));
     }
 }
 
@@ -292,6 +304,7 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
     if aborts {
         output::set_depth((0, 0));
         pg_ddl::set_dropping_extension(false);
+        pg_ddl::statement_ends();
         tables::reset();
     }
     // A walsender decodes later, when nothing can be read: it learns now what its user may do.

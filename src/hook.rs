@@ -260,7 +260,7 @@ unsafe extern "C-unwind" fn object_access(
     unsafe {
         // Every function of every statement comes by here: those cost one comparison.
         if access != pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE {
-            object_own(access, class, object, arg);
+            object_own(access, class, object, column, arg);
         }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         if let Some(next) = NEXT_OBJECT {
@@ -274,18 +274,21 @@ unsafe extern "C-unwind" fn object_own(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
     object: pg_sys::Oid,
+    column: c_int,
     arg: *mut core::ffi::c_void,
 ) {
     use pg_sys::ObjectAccessType as T;
     match access {
         // SAFETY: PostgreSQL passes this structure with this kind of access, or null.
         T::OAT_POST_ALTER if unsafe { is_internal(arg) } => {}
-        // CREATE OR REPLACE: what is there already is found, what is new is not yet.
-        // SAFETY: as above.
-        T::OAT_POST_CREATE if unsafe { is_internal_creation(arg) } => {}
-        T::OAT_POST_ALTER | T::OAT_POST_CREATE | T::OAT_TRUNCATE => {
-            enforce::object_changes(class, object, false)
+        T::OAT_POST_CREATE => {
+            // SAFETY: as above.
+            let is_internal = unsafe { is_internal_creation(arg) };
+            enforce::object_created(class, object, column, is_internal)
         }
+        T::OAT_POST_ALTER | T::OAT_TRUNCATE => enforce::object_changes(class, object, false),
+        // SAFETY: as above.
+        T::OAT_DROP if unsafe { is_internal_drop(arg) } => {}
         T::OAT_DROP => enforce::object_changes(class, object, true),
         _ => {}
     }
@@ -294,6 +297,13 @@ unsafe extern "C-unwind" fn object_own(
 unsafe fn is_internal(arg: *mut core::ffi::c_void) -> bool {
     // SAFETY: by the caller.
     unsafe { arg.cast::<pg_sys::ObjectAccessPostAlter>().as_ref().is_some_and(|alter| alter.is_internal) }
+}
+
+/// What VACUUM FULL or REINDEX made and needs no more.
+unsafe fn is_internal_drop(arg: *mut core::ffi::c_void) -> bool {
+    // SAFETY: by the caller.
+    let flags = unsafe { arg.cast::<pg_sys::ObjectAccessDrop>().as_ref() }.map_or(0, |drop| drop.dropflags);
+    flags & pg_sys::PERFORM_DELETION_INTERNAL as c_int != 0
 }
 
 unsafe fn is_internal_creation(arg: *mut core::ffi::c_void) -> bool {

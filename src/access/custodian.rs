@@ -6,7 +6,7 @@ use pgpci_core::key::{Context, KeyId, KeyState, Purpose};
 use pgrx::prelude::*;
 
 use super::requests::{self, Kind, Request};
-use super::{require_duty, rewrap, tables, vaults};
+use super::{require_direct, require_duty, rewrap, tables, vaults};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::ring::{Key, Ring, Vault};
@@ -19,6 +19,7 @@ pub const DUTY: &str = "pci_custodian";
 
 /// `pci.rotate_key(vault)`: the next version of the vault's data key, for new values; the last one only opens.
 pub fn rotate_key(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     require_duty(DUTY)?;
     let ring = ring_to_change()?;
     let vault = ring.vault_named(&call.text(0))?;
@@ -71,6 +72,7 @@ pub fn compromise_key(call: &mut Call) -> Result<Value> {
 
 /// `pci.destroy_key(key, reason)`: the number of a request
 pub fn destroy_key(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     on_duty()?;
     let ring = Ring::get()?;
     ring.require_active()?;
@@ -93,6 +95,7 @@ pub fn destroy_key(call: &mut Call) -> Result<Value> {
 
 /// `pci.shred_vault(vault, reason)`: the number of a request
 pub fn shred_vault(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     on_duty()?;
     let ring = Ring::get()?;
     ring.require_active()?;
@@ -214,7 +217,7 @@ fn change_state(call: &mut Call, next: KeyState) -> Result<Value> {
 
 /// The keys as they are now; nobody else changes any until this transaction ends.
 pub fn ring_to_change() -> Result<Rc<Ring>> {
-    run("LOCK TABLE pci.key IN SHARE ROW EXCLUSIVE MODE", &[])?;
+    run("LOCK TABLE ONLY pci.key IN SHARE ROW EXCLUSIVE MODE", &[])?;
     let ring = Ring::reread()?;
     ring.require_active()?;
     Ok(ring)
@@ -234,7 +237,10 @@ fn check_transition(key: &Key, next: KeyState) -> Result<()> {
 
 /// A key goes to another state.
 pub fn write_state(key: &Key, next: KeyState, reason: &str) -> Result<()> {
-    run("UPDATE pci.key SET state = $2 WHERE id = $1", &[(key.id.0 as i64).into(), next.as_str().into()])?;
+    run(
+        "UPDATE ONLY pci.key SET state = $2 WHERE id = $1",
+        &[(key.id.0 as i64).into(), next.as_str().into()],
+    )?;
     write_event(key.id.0 as i64, next, reason)
 }
 
@@ -249,7 +255,7 @@ fn write_event(key: i64, state: KeyState, reason: &str) -> Result<()> {
 fn destroy(key: &Key, reason: &str) -> Result<()> {
     write_state(key, KeyState::Destroyed, reason)?;
     run(
-        "UPDATE pci.key SET wrapped = '', next_provider = NULL, next_kek = NULL, next_wrapped = NULL WHERE id = $1",
+        "UPDATE ONLY pci.key SET wrapped = '', next_provider = NULL, next_kek = NULL, next_wrapped = NULL WHERE id = $1",
         &[(key.id.0 as i64).into()],
     )?;
     key::forget_at_commit(key.id);

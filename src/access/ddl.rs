@@ -1,27 +1,27 @@
-//! Definitions that matter: objects of pgpci itself, which nobody changes, and objects that compare or lay bare
-//! card numbers by being there (list and range partition keys, statistics, clustering, casts), which need `search`.
+//! Definitions that matter: objects of pgpci itself, which nobody changes; code in C; and objects that keep, compare or
+//! lay bare card numbers by being there, which need `search` or `export`. They are judged by what the catalog says of
+//! them once they are made.
 
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::search;
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
-use crate::pg::{catalog, constraints, ddl, session};
+use crate::key::installed;
+use crate::key::ring::Ring;
+use crate::pg::definition::{self, Verdict};
+use crate::pg::{catalog, ddl, session, using};
 
-const NEEDS_SEARCH: &str = "A list or range partition key, statistics or a clustering on card numbers compares them: \
-                            an officer grants the capability search to the role that does it.";
+const NEEDS_SEARCH: &str = "It keeps, orders or compares card numbers: an officer grants the capability search to the role that \
+                            defines it; a unique or foreign key can be made while the table is empty.";
 
-const NEEDS_SEARCH_TO_CONSTRAIN: &str = "It compares card numbers that are there, or keeps an expression over them: an officer grants \
-                                         the capability search to the role that defines it; a unique or foreign key can be \
-                                         made while the table is empty.";
+const NEEDS_EXPORT: &str = "A card number in a definition lies in the catalogs in its sealed form, for everybody to read: \
+                            leave it out, or have an officer grant export.";
 
 /// A utility statement is about to run.
 pub fn check_statement(node: *mut pg_sys::Node) -> Result<()> {
-    if ddl::orders_or_samples_pan(node) {
+    if ddl::compares_stored(node) || using::rewrites_by_pan(node) {
         search::require().map_err(|e| e.hint(NEEDS_SEARCH))?;
-    }
-    if constraints::compares_stored(node) {
-        search::require().map_err(|e| e.hint(NEEDS_SEARCH_TO_CONSTRAIN))?;
     }
     if ddl::prints_skipped_pan(node) {
         return Err(Error::new(
@@ -32,40 +32,97 @@ pub fn check_statement(node: *mut pg_sys::Node) -> Result<()> {
             "Leave LOG_VERBOSITY and REJECT_LIMIT out, or copy card numbers into a column of type pci.pan.",
         ));
     }
-    if ddl::plants_function(node) && !session::in_extension_script() {
-        audit::record(Class::Denied, "function in the schema of pgpci, or in C over card numbers");
-        return Err(Error::denied("functions over card numbers are not made in C or in the schema pci")
-            .hint("Make it in another schema, in SQL or a procedural language."));
+    Ok(())
+}
+
+/// A utility statement has run: for what no hook tells of, partitions and inheritance. A table that is now partitioned
+/// by card numbers tells where they went.
+pub fn check_done(node: *mut pg_sys::Node) -> Result<()> {
+    for table in ddl::partitioned(node) {
+        check_content(definition::partitioned(table))?;
     }
-    if ddl::casts_pan(node) && !session::in_extension_script() {
-        audit::record(Class::Denied, "cast of pci.pan");
-        return Err(Error::denied("casts of pci.pan are not defined outside of pgpci"));
+    let has_family = |catalog: &catalog::Catalog| catalog.protected_tables().any(definition::is_inherited);
+    if ddl::may_inherit(node)
+        && catalog::get().is_some_and(|catalog| has_family(&catalog))
+        && !is_ours_to_do()
+    {
+        return Err(refuse_change());
     }
     Ok(())
 }
 
-/// A utility statement has run: a table that is now partitioned by card numbers tells where they went.
-pub fn check_partition_key(node: *mut pg_sys::Node) -> Result<()> {
-    match ddl::partitions_by_pan(node) {
-        true => search::require().map_err(|e| e.hint(NEEDS_SEARCH)),
-        false => Ok(()),
+/// The extension was dropped.
+pub fn extension_ends() {
+    installed::forget();
+}
+
+/// An object was made: `column` and `is_internal` as `definition::created` has them.
+pub fn object_created(class: pg_sys::Oid, object: pg_sys::Oid, column: i32, is_internal: bool) -> Result<()> {
+    if is_ours_to_do() {
+        return Ok(());
     }
+    let is_again = is_internal || ddl::is_reindexing();
+    let verdict = definition::created(class.to_u32(), object, column, is_again);
+    if verdict.ours {
+        return Err(refuse_change());
+    }
+    // A restore brings what was there before pgpci was.
+    let is_restored = Ring::get().is_ok_and(|ring| ring.is_unaccepted());
+    let is_by_hand = ddl::is_making_function() && !session::in_any_extension_script();
+    if verdict.foreign_code && is_by_hand && !is_restored {
+        audit::record(Class::Denied, "function in C, of internal code or in pg_catalog");
+        return Err(Error::denied(
+            "functions are not made in C, of internal code or in pg_catalog where pgpci is",
+        )
+        .hint("Make it in SQL or a procedural language, in another schema, or as part of an extension."));
+    }
+    if verdict.operates_on_pan && !ddl::is_making_range() && !is_restored {
+        audit::record(Class::Denied, "cast or operator class of pci.pan");
+        return Err(Error::denied("casts and operator classes of pci.pan are not defined outside of pgpci"));
+    }
+    check_content(verdict)
+}
+
+/// What is needed to have card numbers in a definition. A restore has what was allowed where it was made.
+fn check_content(verdict: Verdict) -> Result<()> {
+    if verdict.compares {
+        search::require().map_err(|e| e.hint(NEEDS_SEARCH))?;
+    }
+    let ring = Ring::get()?;
+    if verdict.constant && !ring.is_unaccepted() {
+        // Which vault's it is, nobody looks.
+        let all = ring.vaults().iter().try_for_each(|vault| search::require_export(vault.number));
+        all.map_err(|e| e.hint(NEEDS_EXPORT))?;
+    }
+    Ok(())
 }
 
 /// An object is altered or dropped: 42501 if it is one of ours, whoever does it, but for our own script and the
 /// end of the whole extension.
 pub fn object_changes(class: pg_sys::Oid, object: pg_sys::Oid, drops: bool) -> Result<()> {
-    if !ddl::is_ours(class, object) || session::in_extension_script() || (drops && ddl::dropping_extension())
-    {
+    if is_ours_to_do() || (drops && ddl::dropping_extension()) {
         return Ok(());
+    }
+    let verdict = if drops { Verdict::default() } else { definition::altered(class.to_u32(), object) };
+    if !verdict.ours && !ddl::is_ours(class, object) && !definition::is_part_of_ours(class.to_u32(), object) {
+        return check_content(verdict);
     }
     // Before pci.init and after a restore there is nothing to protect yet, and a restore sets owners and rights.
-    if crate::key::ring::Ring::get().is_ok_and(|ring| ring.is_unaccepted()) {
+    if Ring::get().is_ok_and(|ring| ring.is_unaccepted()) {
         return Ok(());
     }
+    Err(refuse_change())
+}
+
+/// Whether what is done to objects of ours is done by our own script, or by pg_upgrade, which makes them one by one.
+fn is_ours_to_do() -> bool {
+    session::in_extension_script() || session::is_upgrading()
+}
+
+fn refuse_change() -> Error {
     audit::record(Class::Denied, "change of an object of pgpci");
-    Err(Error::denied("objects of pgpci are not changed by hand")
-        .hint("ALTER EXTENSION pgpci UPDATE changes them; DROP EXTENSION pgpci removes them all."))
+    Error::denied("objects of pgpci are not changed by hand")
+        .hint("ALTER EXTENSION pgpci UPDATE changes them; DROP EXTENSION pgpci removes them all.")
 }
 
 /// Node trees hold the bytes of constants: nobody is shown them while pgpci is here.

@@ -4,8 +4,9 @@ use pgpci_core::access::Capability;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
+use super::policy::{Grant, Origin};
 use super::requests::{self, Kind, Request};
-use super::{policy::Grant, require_duty, tables};
+use super::{require_direct, require_duty, tables};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::ring::Ring;
@@ -17,10 +18,11 @@ const INSERT: &str = "INSERT INTO pci.access_grant \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp())";
 const END_REPLICATION: &str = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_replication \
     WHERE usesysid = $1 OR (NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE oid = usesysid) AND pg_catalog.pg_has_role(usesysid, $1, 'member'))";
-const DELETE: &str = "DELETE FROM pci.access_grant WHERE role = $1 AND vault = $2 AND capability = $3";
+const DELETE: &str = "DELETE FROM ONLY pci.access_grant WHERE role = $1 AND vault = $2 AND capability = $3";
 
 /// `pci.grant_access(role, vault, capability, purposes, valid_from, valid_until, max_per_hour)`
 pub fn grant(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     require_duty("pci_officer")?;
     let ring = Ring::get()?;
     ring.require_active()?;
@@ -59,6 +61,7 @@ pub fn grant(call: &mut Call) -> Result<Value> {
 
 /// `pci.revoke_access(role, vault, capability)`
 pub fn revoke(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     require_duty("pci_officer")?;
     let ring = Ring::get()?;
     let (role, vault, capability) = subject(call, &ring)?;
@@ -80,6 +83,7 @@ pub fn revoke(call: &mut Call) -> Result<Value> {
 
 /// `pci.set_display(vault, first, last)`: NULL, or the number of a request where it shows more than before
 pub fn set_display(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     require_duty("pci_officer")?;
     let ring = Ring::get()?;
     ring.require_active()?;
@@ -101,7 +105,7 @@ pub fn write_display(ring: &Ring, request: &Request) -> Result<()> {
     let (first, last) = request.display.ok_or_else(|| Error::state("the request names no display rule"))?;
     tables::writing(|| {
         Spi::run_with_args(
-            "UPDATE pci.vault SET display_first = $2, display_last = $3 WHERE number = $1",
+            "UPDATE ONLY pci.vault SET display_first = $2, display_last = $3 WHERE number = $1",
             &[vault.number.into(), first.into(), last.into()],
         )
     })?;
@@ -112,7 +116,7 @@ pub fn write_display(ring: &Ring, request: &Request) -> Result<()> {
 
 /// Writes a grant, in place of one for the same role, vault and capability.
 pub fn write(ring: &Ring, grant: &Grant) -> Result<()> {
-    let mac = grant.mac(ring)?;
+    let mac = grant.mac(ring, Origin::here())?;
     let time = |t: Option<i64>| t.map(TimestampWithTimeZone::try_from).transpose();
     let time = |t| time(t).map_err(|_| Error::argument("a time is out of range"));
     let (from, until) = (time(grant.valid_from)?, time(grant.valid_until)?);
@@ -136,6 +140,25 @@ pub fn write(ring: &Ring, grant: &Grant) -> Result<()> {
     })?;
     super::roles::mark(grant.role);
     catalog::changed("access_grant");
+    Ok(())
+}
+
+/// Takes away what came by a restore and is not what pgpci wrote where it came from.
+pub fn forget(row: &Grant) -> Result<()> {
+    let role = session::role_name(row.role);
+    Error::state(format!(
+        "the grant of {} to role \"{role}\" is not as pgpci wrote it, and left out",
+        row.capability
+    ))
+    .hint("Somebody else wrote it, or the role had another name.")
+    .warn();
+    if let Some(capability) = Capability::parse(&row.capability) {
+        delete(row.role, &row.vault, capability)?;
+    }
+    audit::record(
+        Class::Policy,
+        &format!("grant {} to \"{role}\" left out: its MAC is wrong", row.capability),
+    );
     Ok(())
 }
 

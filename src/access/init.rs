@@ -7,8 +7,8 @@ use pgrx::prelude::*;
 use super::{custodian, grant, policy, requests, require_duty, roles, tables};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
-use crate::key::nonce;
 use crate::key::ring::{DEFAULT_VAULT, NO_VAULT, Ring};
+use crate::key::{installed, nonce};
 use crate::pg::call::{Call, Value};
 use crate::pg::{catalog, session};
 
@@ -16,6 +16,7 @@ const DUTIES: [&str; 3] = ["pci_officer", "pci_custodian", "pci_auditor"];
 
 /// `pci.init(officers, custodians, auditors, provider, kek)`
 pub fn init(call: &mut Call) -> Result<Value> {
+    super::require_direct(call)?;
     if !is_superuser() {
         return Err(Error::denied("permission denied: pci.init needs a superuser"));
     }
@@ -51,6 +52,7 @@ pub fn init(call: &mut Call) -> Result<Value> {
             session::role_name(session::user()).into(),
         ],
     )?;
+    installed::mark();
     catalog::changed("installation");
     let ring = Ring::get()?;
     for (vault, purpose) in [
@@ -68,6 +70,7 @@ pub fn init(call: &mut Call) -> Result<Value> {
 
 /// `pci.accept_policy()`: the first officer proposes, a second one puts in force. True when in force.
 pub fn accept_policy(call: &mut Call) -> Result<Value> {
+    super::require_direct(call)?;
     require_duty("pci_officer")?;
     let ring = Ring::get()?;
     if ring.installation.is_none() {
@@ -76,20 +79,24 @@ pub fn accept_policy(call: &mut Call) -> Result<Value> {
     if ring.active {
         return Err(Error::state("the policy is already in force"));
     }
-    let me = session::role_name(session::user());
-    let first = Spi::get_one_with_args::<String>(
-        "SELECT (SELECT accepted_by FROM pci.installation WHERE accepted_here = $1)",
-        &[here().into()],
-    )?;
-    if first.as_deref().is_none_or(|f| f == me) {
-        run("UPDATE pci.installation SET accepted_by = $1, accepted_here = $2", &[me.into(), here().into()])?;
-        catalog::changed("installation");
+    let first = installed::proposer().filter(|first| {
+        let officer = session::role("pci_officer");
+        officer.is_some_and(|officer| session::is_member(*first, officer))
+    });
+    if first.is_none_or(|first| first == session::user()) {
+        installed::propose(session::user());
         audit::record(Class::Policy, "accept_policy: first officer");
         return Ok(false.into());
     }
     // The wrapping key proves that this is where the policy belongs; without it this fails.
+    let (cluster, database) = ring.origin.unwrap_or_default();
+    let origin = policy::Origin { cluster, database };
     for row in policy::rows() {
-        grant::write(&ring, &row)?;
+        if row.is_authentic_from(&ring, origin)? {
+            grant::write(&ring, &row)?;
+        } else {
+            grant::forget(&row)?;
+        }
     }
     requests::close_restored()?;
     for duty in DUTIES {
@@ -98,10 +105,14 @@ pub fn accept_policy(call: &mut Call) -> Result<Value> {
         }
     }
     run(
-        "UPDATE pci.installation SET system_identifier = $1, database = $2, activated_by = $3, activated_at = clock_timestamp(), \
-         accepted_by = NULL, accepted_here = NULL",
-        &[(session::system_identifier() as i64).into(), session::database().into(), me.into()],
+        "UPDATE ONLY pci.installation SET system_identifier = $1, database = $2, activated_by = $3, activated_at = clock_timestamp()",
+        &[
+            (session::system_identifier() as i64).into(),
+            session::database().into(),
+            session::role_name(session::user()).into(),
+        ],
     )?;
+    installed::mark();
     catalog::changed("installation");
     audit::record(Class::Policy, "accept_policy: in force");
     Ok(true.into())
@@ -175,10 +186,6 @@ fn is_superuser() -> bool {
         .ok()
         .flatten()
         .unwrap_or(false)
-}
-
-fn here() -> String {
-    format!("{}/{}", session::system_identifier(), session::database().to_u32())
 }
 
 fn run(statement: &str, arguments: &[pgrx::datum::DatumWithOid<'_>]) -> Result<()> {

@@ -23,7 +23,8 @@ use pgpci_core::access::Capability;
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, Ring};
-use crate::pg::{catalog, session};
+use crate::pg::call::Call;
+use crate::pg::{catalog, direct, session};
 use policy::Grant;
 
 /// What was decided about the authenticated user.
@@ -137,6 +138,19 @@ pub fn require_reveal(vault: i32, purpose: Option<&str>) -> Result<Grant> {
             false => refusal,
         }
     })
+}
+
+/// 42501, recorded, unless the client's own statement calls the function, and nothing else: who changes policy or keys, or
+/// approves, does so by name, and not by what another's view, trigger or function does with their rights.
+pub fn require_direct(call: &Call) -> Result<()> {
+    // In-backend tests call from inside.
+    if cfg!(feature = "pg_test") || direct::is_clients_own(call) {
+        return Ok(());
+    }
+    let name = direct::function_name(call);
+    audit::record(Class::Denied, &format!("pci.{name} from within another statement"));
+    Err(Error::denied(format!("permission denied to call pci.{name} from within another statement"))
+        .hint(format!("Call it by itself: SELECT pci.{name}(…).")))
 }
 
 /// 42501 unless the authenticated user holds the duty.

@@ -72,18 +72,14 @@ impl Grant {
         }
     }
 
-    /// The MAC over what the row says, by names, bound to this database of this cluster.
-    pub fn mac(&self, ring: &Ring) -> Result<[u8; 32]> {
+    /// The MAC over what the row says, by names, bound to a database of a cluster.
+    pub fn mac(&self, ring: &Ring, origin: Origin) -> Result<[u8; 32]> {
         let role = session::role_name(self.role);
-        let cluster = session::system_identifier().to_be_bytes();
-        let database = session::database().to_u32().to_be_bytes();
         let purposes = self.purposes.as_ref().map(|p| p.join("\u{1f}"));
         let from = self.valid_from.map(i64::to_be_bytes);
         let until = self.valid_until.map(i64::to_be_bytes);
         let max = self.max_per_hour.map(i32::to_be_bytes);
-        let fields: [Option<&[u8]>; 9] = [
-            Some(&cluster),
-            Some(&database),
+        let fields: [Option<&[u8]>; 7] = [
             Some(role.as_bytes()),
             Some(self.vault.as_bytes()),
             Some(self.capability.as_bytes()),
@@ -92,8 +88,37 @@ impl Grant {
             until.as_ref().map(|b| b.as_slice()),
             max.as_ref().map(|b| b.as_slice()),
         ];
-        key::with_policy(ring, |key| key.mac(&fields))
+        mac(ring, origin, &fields)
     }
+
+    /// Whether it carries its MAC, as a database of a cluster gave it one.
+    pub fn is_authentic_from(&self, ring: &Ring, origin: Origin) -> Result<bool> {
+        Ok(session::role_exists(self.role) && self.mac(ring, origin)?.as_slice() == self.mac)
+    }
+}
+
+/// The database, and the cluster, that a MAC is bound to.
+#[derive(Clone, Copy)]
+pub struct Origin {
+    /// The cluster's system identifier.
+    pub cluster: u64,
+    /// The database's OID.
+    pub database: pg_sys::Oid,
+}
+
+impl Origin {
+    /// This one.
+    pub fn here() -> Self {
+        Self { cluster: session::system_identifier(), database: session::database() }
+    }
+}
+
+/// The MAC, under the policy key, over fields of a row. Tables whose rows have one have different numbers of fields.
+pub fn mac(ring: &Ring, origin: Origin, fields: &[Option<&[u8]>]) -> Result<[u8; 32]> {
+    let (cluster, database) = (origin.cluster.to_be_bytes(), origin.database.to_u32().to_be_bytes());
+    let mut all = vec![Some(&cluster[..]), Some(&database[..])];
+    all.extend_from_slice(fields);
+    key::with_policy(ring, |key| key.mac(&all))
 }
 
 struct Policy {
@@ -216,7 +241,7 @@ fn verify(ring: &Ring, policy: &Policy) -> Result<()> {
         if !grant.is_authentic.get() {
             continue;
         }
-        let authentic = session::role_exists(grant.role) && grant.mac(ring)?.as_slice() == grant.mac;
+        let authentic = grant.is_authentic_from(ring, Origin::here())?;
         if !authentic {
             pgrx::log!(
                 "pgpci: the grant of {} on vault \"{}\" to role {} does not count: its MAC is wrong",

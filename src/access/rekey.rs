@@ -8,7 +8,7 @@ use pgpci_core::key::{KeyState, Purpose};
 use pgrx::prelude::*;
 
 use super::custodian::{self, make_key, run, write_state};
-use super::tables;
+use super::{require_direct, tables};
 use crate::audit::{self, Class};
 use crate::error::Result;
 use crate::key::ring::{Key, Ring};
@@ -34,6 +34,7 @@ struct Table {
 
 /// `pci.rekey_equality(vault)`: the new key
 pub fn rekey_equality(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     custodian::on_duty()?;
     let ring = custodian::ring_to_change()?;
     let vault = ring.vault_named(&call.text(0))?;

@@ -5,8 +5,8 @@ use pgpci_core::access::Capability;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
 
-use super::policy::Grant;
-use super::{custodian, grant, require_duty, tables, vaults};
+use super::policy::{self, Grant, Origin};
+use super::{custodian, grant, require_direct, require_duty, tables, vaults};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::guc;
@@ -64,6 +64,7 @@ impl Kind {
 }
 
 /// A request; what does not belong to its kind is None.
+#[derive(Clone)]
 pub struct Request {
     /// What is asked for.
     pub kind: Kind,
@@ -110,15 +111,27 @@ pub fn open(request: &Request) -> Result<i32> {
     let time = |t: Option<i64>| t.map(TimestampWithTimeZone::try_from).transpose();
     let time = |t| time(t).map_err(|_| Error::argument("a time is out of range"));
     let grant = request.grant.as_ref();
-    let id = tables::writing(|| {
-        Spi::run("LOCK TABLE pci.request IN SHARE ROW EXCLUSIVE MODE")?;
-        Spi::get_one_with_args::<i32>(
+    let ring = Ring::get()?;
+    Spi::run("LOCK TABLE ONLY pci.request IN SHARE ROW EXCLUSIVE MODE")?;
+    let id = Spi::get_one::<i32>("SELECT coalesce(max(id), 0) + 1 FROM ONLY pci.request")?
+        .ok_or_else(|| Error::state("the request has no number"))?;
+    let expires = session::now() + i64::from(guc::REQUEST_EXPIRY.get()) * 1_000_000;
+    let open = Open {
+        id,
+        request: request.clone(),
+        requested_by: me(),
+        requester: session::user(),
+        expires,
+        mac: Vec::new(),
+    };
+    let mac = open.mac(&ring)?;
+    tables::writing(|| {
+        Spi::run_with_args(
             "INSERT INTO pci.request (id, kind, duty, reason, vault, key, role, capability, purposes, valid_from, valid_until, \
-             max_per_hour, provider, kek, display_first, display_last, cryptoperiod, requested_by, requester, expires_at) \
-             VALUES ((SELECT coalesce(max(id), 0) + 1 FROM pci.request), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-             clock_timestamp() + make_interval(secs => $19)) \
-             RETURNING id",
+             max_per_hour, provider, kek, display_first, display_last, cryptoperiod, requested_by, requester, expires_at, mac) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
             &[
+                id.into(),
                 request.kind.as_str().into(),
                 request.kind.duty().into(),
                 request.reason.as_str().into(),
@@ -135,14 +148,14 @@ pub fn open(request: &Request) -> Result<i32> {
                 request.display.map(|d| d.0).into(),
                 request.display.map(|d| d.1).into(),
                 request.cryptoperiod.into(),
-                me().into(),
-                session::user().into(),
-                f64::from(guc::REQUEST_EXPIRY.get()).into(),
+                open.requested_by.as_str().into(),
+                open.requester.into(),
+                time(Some(expires))?.into(),
+                mac.to_vec().into(),
             ],
         )
         .map_err(Error::from)
-    })?
-    .ok_or_else(|| Error::state("the request was not written"))?;
+    })?;
     catalog::changed("request");
     audit::record(Class::Policy, &format!("request {id}: {}", request.kind.as_str()));
     pgrx::notice!(
@@ -154,6 +167,7 @@ pub fn open(request: &Request) -> Result<i32> {
 
 /// `pci.approve(id)`
 pub fn approve(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     let open = find(call.i32(0))?;
     require_duty(open.request.kind.duty())?;
     let ring = Ring::get()?;
@@ -171,14 +185,21 @@ pub fn approve(call: &mut Call) -> Result<Value> {
         ))
         .hint("Reject it, and make it anew."));
     }
+    if let Some(asked) = &open.request.grant
+        && !session::role_exists(asked.role)
+    {
+        return Err(Error::state(format!("the role of request {} is gone", open.id)));
+    }
+    if open.mac(&ring)?.as_slice() != open.mac {
+        audit::record(Class::Denied, &format!("approval of request {}: its MAC is wrong", open.id));
+        return Err(Error::denied(format!("request {} is not as pgpci wrote it", open.id))
+            .hint("Somebody else wrote it, or a role that it names has another name now: reject it, and make it anew."));
+    }
     close(&open, "approved", None)?;
     match open.request.kind {
         Kind::Grant => {
             let asked = open.request.grant.as_ref();
             let asked = asked.ok_or_else(|| Error::state("the request names no grant"))?;
-            if !session::role_exists(asked.role) {
-                return Err(Error::state(format!("the role of request {} is gone", open.id)));
-            }
             ring.vault_named(&asked.vault)?;
             grant::write(&ring, asked)?;
         }
@@ -195,6 +216,7 @@ pub fn approve(call: &mut Call) -> Result<Value> {
 
 /// `pci.reject(id, reason)`: by another holder of the duty, or by who made the request.
 pub fn reject(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     let open = find(call.i32(0))?;
     require_duty(open.request.kind.duty())?;
     close(&open, "rejected", Some(&call.text(1)))?;
@@ -206,7 +228,7 @@ pub fn reject(call: &mut Call) -> Result<Value> {
 pub fn close_restored() -> Result<()> {
     tables::writing(|| {
         Spi::run_with_args(
-            "UPDATE pci.request SET state = 'rejected', decided_by = $1, decided_at = clock_timestamp(), \
+            "UPDATE ONLY pci.request SET state = 'rejected', decided_by = $1, decided_at = clock_timestamp(), \
              decision_reason = 'restored from elsewhere' WHERE state = 'open'",
             &[me().into()],
         )
@@ -220,6 +242,42 @@ struct Open {
     request: Request,
     requested_by: String,
     requester: pg_sys::Oid,
+    /// In microseconds of PostgreSQL's epoch.
+    expires: i64,
+    mac: Vec<u8>,
+}
+
+impl Open {
+    /// The MAC over what was asked, by whom, and until when; by names, as that of a grant.
+    fn mac(&self, ring: &Ring) -> Result<[u8; 32]> {
+        let (request, grant) = (&self.request, self.request.grant.as_ref());
+        let text = |t: &str| t.as_bytes().to_vec();
+        let long = |n: i64| n.to_be_bytes().to_vec();
+        let short = |n: i32| n.to_be_bytes().to_vec();
+        let period = |i: &Interval| [short(i.months()), short(i.days()), long(i.micros())].concat();
+        let fields: [Option<Vec<u8>>; 19] = [
+            Some(short(self.id)),
+            Some(text(request.kind.as_str())),
+            Some(text(&request.reason)),
+            request.vault.as_deref().map(text),
+            request.key.map(long),
+            grant.map(|g| text(&session::role_name(g.role))),
+            grant.map(|g| text(&g.capability)),
+            grant.and_then(|g| g.purposes.as_ref()).map(|p| text(&p.join("\u{1f}"))),
+            grant.and_then(|g| g.valid_from).map(long),
+            grant.and_then(|g| g.valid_until).map(long),
+            grant.and_then(|g| g.max_per_hour).map(short),
+            request.provider.as_deref().map(text),
+            request.kek.as_deref().map(text),
+            request.display.map(|d| short(d.0)),
+            request.display.map(|d| short(d.1)),
+            request.cryptoperiod.as_ref().map(period),
+            Some(text(&self.requested_by)),
+            Some(text(&session::role_name(self.requester))),
+            Some(long(self.expires)),
+        ];
+        policy::mac(ring, Origin::here(), &fields.each_ref().map(Option::as_deref))
+    }
 }
 
 /// 55000 unless it is open and has not expired.
@@ -231,19 +289,19 @@ fn find(id: i32) -> Result<Open> {
             found = read(&row);
         }
     });
-    let (open, state, expires) = found.ok_or_else(|| {
+    let (open, state) = found.ok_or_else(|| {
         Error::argument("there is no request of this number").hint("See the view pci.requests.")
     })?;
     if state != "open" {
         return Err(Error::state(format!("request {id} is {state} already")));
     }
-    if expires <= session::now() {
+    if open.expires <= session::now() {
         return Err(Error::state(format!("request {id} has expired")).hint("Make it anew."));
     }
     Ok(open)
 }
 
-fn read(row: &table::Row) -> Option<(Open, String, i64)> {
+fn read(row: &table::Row) -> Option<(Open, String)> {
     let text = |i| row.get::<String>(i);
     let kind = Kind::ALL.into_iter().find(|kind| Some(kind.as_str().to_owned()) == text(1))?;
     let mut request = Request::new(kind, text(3)?);
@@ -257,15 +315,22 @@ fn read(row: &table::Row) -> Option<(Open, String, i64)> {
     (request.provider, request.kek) = (text(12), text(13));
     request.display = row.get(14).zip(row.get(15));
     request.cryptoperiod = row.get(24);
-    let open = Open { id: row.get(0)?, request, requested_by: text(16)?, requester: row.get(17)? };
-    Some((open, text(20)?, row.get(19)?))
+    let open = Open {
+        id: row.get(0)?,
+        request,
+        requested_by: text(16)?,
+        requester: row.get(17)?,
+        expires: row.get(19)?,
+        mac: row.get(25).unwrap_or_default(),
+    };
+    Some((open, text(20)?))
 }
 
 /// Two approvals at a time: the second waits for the first, and finds it closed.
 fn close(open: &Open, state: &str, reason: Option<&str>) -> Result<()> {
     let closed = tables::writing(|| {
         Spi::get_one_with_args::<i32>(
-            "UPDATE pci.request SET state = $2, decided_by = $3, decided_at = clock_timestamp(), decision_reason = $4 \
+            "UPDATE ONLY pci.request SET state = $2, decided_by = $3, decided_at = clock_timestamp(), decision_reason = $4 \
              WHERE id = $1 AND state = 'open' RETURNING id",
             &[open.id.into(), state.into(), me().into(), reason.into()],
         )

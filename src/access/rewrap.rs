@@ -4,6 +4,7 @@ use pgpci_core::key::KeyState;
 
 use super::custodian::{on_duty, run};
 use super::requests::{self, Kind, Request};
+use super::require_direct;
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::broker;
@@ -13,6 +14,7 @@ use crate::pg::catalog;
 
 /// `pci.rewrap_keys(vault, provider, kek)`: NULL, or the number of a request where the new provider is weaker
 pub fn rewrap_keys(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     on_duty()?;
     let ring = Ring::get()?;
     ring.require_active()?;
@@ -30,6 +32,7 @@ pub fn rewrap_keys(call: &mut Call) -> Result<Value> {
 
 /// `pci.confirm_rewrap(vault)`: from now on the new form counts, once each key was had from it.
 pub fn confirm_rewrap(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     on_duty()?;
     let ring = Ring::get()?;
     ring.require_active()?;
@@ -51,13 +54,13 @@ pub fn confirm_rewrap(call: &mut Call) -> Result<Value> {
     };
     let vaults = wrapped_with(vault);
     run(
-        "UPDATE pci.key SET provider = next_provider, kek = next_kek, wrapped = next_wrapped, \
+        "UPDATE ONLY pci.key SET provider = next_provider, kek = next_kek, wrapped = next_wrapped, \
          next_provider = NULL, next_kek = NULL, next_wrapped = NULL \
          WHERE vault = ANY ($1) AND next_wrapped IS NOT NULL",
         &[vaults.to_vec().into()],
     )?;
     run(
-        "UPDATE pci.vault SET provider = $2, kek = $3 WHERE number = $1",
+        "UPDATE ONLY pci.vault SET provider = $2, kek = $3 WHERE number = $1",
         &[vault.number.into(), provider.as_str().into(), kek.as_str().into()],
     )?;
     catalog::changed("key");
@@ -70,7 +73,7 @@ pub fn rewrap(ring: &Ring, vault: &Vault, provider: &str, kek: &str) -> Result<(
     for key in ring.keys_of(&wrapped_with(vault)).filter(|key| key.state != KeyState::Destroyed) {
         let wrapped = broker::rewrap(ring, key, provider, kek)?;
         run(
-            "UPDATE pci.key SET next_provider = $2, next_kek = $3, next_wrapped = $4 WHERE id = $1",
+            "UPDATE ONLY pci.key SET next_provider = $2, next_kek = $3, next_wrapped = $4 WHERE id = $1",
             &[(key.id.0 as i64).into(), provider.into(), kek.into(), wrapped.into()],
         )?;
     }

@@ -6,21 +6,28 @@ use pgrx::pg_sys;
 
 use crate::error::{Error, Result};
 use crate::key::ring::Ring;
+use crate::pg::call::{Call, Value};
+use crate::pg::trigger::Trigger;
 use crate::pg::{catalog, session};
 
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
+    // Whether the one statement that a function of ours writes with has yet to start.
+    static ANNOUNCED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f`, whose statements may write to our tables.
+/// Runs `f`, of whose statements one may write to one of our tables. What that one sets off, a trigger's code or an
+/// operator's, may not.
 pub fn writing<T>(f: impl FnOnce() -> T) -> T {
     struct Leave;
     impl Drop for Leave {
         fn drop(&mut self) {
             DEPTH.set(DEPTH.get().saturating_sub(1));
+            ANNOUNCED.set(false);
         }
     }
     DEPTH.set(DEPTH.get() + 1);
+    ANNOUNCED.set(true);
     let _leave = Leave;
     f()
 }
@@ -50,6 +57,7 @@ pub fn check_catalog_write(relation: pg_sys::Oid, is_here: bool) -> Result<()> {
 /// Forgets an interrupted `writing`; called when a transaction ends.
 pub fn reset() {
     DEPTH.set(0);
+    ANNOUNCED.set(false);
 }
 
 /// 42501 for a statement that writes to a table of ours. A restore may fill them while nothing is in force:
@@ -58,13 +66,38 @@ pub fn check_write(relation: pg_sys::Oid) -> Result<()> {
     let Some(catalog) = catalog::get() else {
         return Ok(());
     };
-    if DEPTH.get() > 0 || !catalog.is_protected_table(relation) || session::in_extension_script() {
+    if !catalog.is_protected_table(relation) || session::in_extension_script() || ANNOUNCED.replace(false) {
         return Ok(());
     }
     if Ring::get().is_ok_and(|ring| ring.is_unaccepted()) {
         return Ok(());
     }
+    Err(refuse())
+}
+
+/// The trigger of each of our tables, which fires always: for writes that are no statements, those of logical
+/// replication. Keys that another node makes may arrive by it: a wrapped key is of use only where its wrapping key is.
+pub fn protect(call: &mut Call) -> Result<Value> {
+    let trigger =
+        Trigger::of(call).ok_or_else(|| Error::state("this function is a trigger of pgpci's tables"))?;
+    let Some(catalog) = catalog::get() else {
+        return Ok(trigger.go_on);
+    };
+    if DEPTH.get() > 0 || session::in_extension_script() {
+        return Ok(trigger.go_on);
+    }
+    if Ring::get().is_ok_and(|ring| ring.is_unaccepted()) {
+        return Ok(trigger.go_on);
+    }
+    if session::is_applying() && trigger.inserts && trigger.table == catalog.table("key") {
+        catalog::changed("key");
+        return Ok(trigger.go_on);
+    }
+    Err(refuse())
+}
+
+fn refuse() -> Error {
     crate::audit::record(crate::audit::Class::Denied, "write to a table of pgpci");
-    Err(Error::denied("tables of pgpci change only through its functions")
-        .hint("See the schema pci for the function."))
+    Error::denied("tables of pgpci change only through its functions")
+        .hint("See the schema pci for the function.")
 }

@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 
 use super::custodian::{self, check_display, make_key, me, run};
 use super::requests::{self, Kind, Request};
+use super::require_direct;
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::ring::{NO_VAULT, Ring, Vault};
@@ -16,6 +17,7 @@ const MAX_NAME: usize = 63;
 
 /// `pci.create_vault(name, provider, kek, display_first, display_last, searchable)`: its number
 pub fn create_vault(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     custodian::on_duty()?;
     if [0, 3, 4, 5].into_iter().any(|i| call.is_null(i)) {
         return Err(Error::new(
@@ -55,13 +57,14 @@ pub fn create_vault(call: &mut Call) -> Result<Value> {
 
 /// `pci.set_cryptoperiod(vault, cryptoperiod)`: NULL, or the number of a request where it is longer than before
 pub fn set_cryptoperiod(call: &mut Call) -> Result<Value> {
+    require_direct(call)?;
     custodian::on_duty()?;
     let ring = Ring::get()?;
     ring.require_active()?;
     let vault = ring.vault_named(&call.text(0))?;
     let period = call.interval(1).ok_or_else(|| Error::argument("the cryptoperiod must not be null"))?;
     let compared = Spi::get_two_with_args::<bool, bool>(
-        "SELECT $2 > cryptoperiod, $2 > '0'::interval FROM pci.vault WHERE number = $1",
+        "SELECT $2 > cryptoperiod, $2 > '0'::interval FROM ONLY pci.vault WHERE number = $1",
         &[vault.number.into(), period.into()],
     )?;
     let (is_longer, is_positive) = (compared.0 != Some(false), compared.1 == Some(true));
@@ -81,7 +84,10 @@ pub fn set_cryptoperiod(call: &mut Call) -> Result<Value> {
 pub fn write_cryptoperiod(ring: &Ring, request: &Request) -> Result<()> {
     let vault = ring.vault_named(request.vault.as_deref().unwrap_or_default())?;
     let period = request.cryptoperiod.ok_or_else(|| Error::state("the request names no cryptoperiod"))?;
-    run("UPDATE pci.vault SET cryptoperiod = $2 WHERE number = $1", &[vault.number.into(), period.into()])?;
+    run(
+        "UPDATE ONLY pci.vault SET cryptoperiod = $2 WHERE number = $1",
+        &[vault.number.into(), period.into()],
+    )?;
     catalog::changed("vault");
     audit::record(Class::Key, &format!("cryptoperiod of vault \"{}\" set", vault.name));
     Ok(())

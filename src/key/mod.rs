@@ -5,6 +5,7 @@ pub mod broker;
 pub mod due;
 mod explain;
 pub mod fresh;
+pub mod installed;
 pub mod nonce;
 pub mod ring;
 

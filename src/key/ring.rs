@@ -7,6 +7,7 @@ use std::rc::Rc;
 use pgpci_core::key::{Context, KeyId, KeyState, Purpose};
 
 use crate::error::{Error, Result};
+use crate::key::installed;
 use crate::pg::{catalog, session, table};
 
 /// The vault number of keys that belong to none.
@@ -90,8 +91,13 @@ pub struct Ring {
     pub installation: Option<[u8; 16]>,
     /// Whether the policy here was made or accepted here, rather than restored from elsewhere.
     pub active: bool,
+    /// Where the policy was put in force last, as the installation's row has it: the cluster's system identifier and the
+    /// database.
+    pub origin: Option<(u64, pgrx::pg_sys::Oid)>,
     /// Whether it came from another database of this cluster: a copy, no restore.
     is_clone: bool,
+    /// Whether the database is marked as one whose policy was put in force here, whatever its tables say now.
+    is_marked: bool,
     vaults: Vec<Vault>,
     keys: Vec<Key>,
 }
@@ -146,9 +152,10 @@ impl Ring {
     }
 
     /// Whether nothing is in force yet: before `pci.init`, or after a restore into another cluster. A copy within
-    /// the cluster is neither.
+    /// the cluster is neither, nor is a database whose policy is in force and whose tables were changed to say
+    /// something else: there nothing works.
     pub fn is_unaccepted(&self) -> bool {
-        !self.active && !self.is_clone
+        !self.active && !self.is_clone && !self.is_marked
     }
 
     /// 55000 unless the policy is in force.
@@ -226,8 +233,15 @@ impl Ring {
 }
 
 fn read() -> Result<Ring> {
-    let mut ring =
-        Ring { installation: None, active: false, is_clone: false, vaults: Vec::new(), keys: Vec::new() };
+    let mut ring = Ring {
+        installation: None,
+        active: false,
+        origin: None,
+        is_clone: false,
+        is_marked: false,
+        vaults: Vec::new(),
+        keys: Vec::new(),
+    };
     let Some(catalog) = catalog::get() else {
         return match session::can_read_catalog() {
             true => Ok(ring),
@@ -239,10 +253,12 @@ fn read() -> Result<Ring> {
         };
     };
     let here = (session::system_identifier() as i64, session::database());
+    ring.is_marked = installed::is_marked(here.1);
     table::scan(catalog.table("installation"), |row| {
         ring.installation = row.get::<pgrx::Uuid>(0).map(|u| *u.as_bytes());
         ring.is_clone = row.get::<i64>(1) == Some(here.0);
-        ring.active = (row.get::<i64>(1), row.get::<pgrx::pg_sys::Oid>(2)) == (Some(here.0), Some(here.1));
+        ring.origin = row.get::<i64>(1).map(|cluster| cluster as u64).zip(row.get(2));
+        ring.active = ring.origin == Some((here.0 as u64, here.1)) && ring.is_marked;
     });
     table::scan(catalog.table("vault"), |row| {
         ring.vaults.push(Vault {

@@ -68,6 +68,11 @@ impl Catalog {
         self.tables.contains(&relation)
     }
 
+    /// The tables that only our own functions may change.
+    pub fn protected_tables(&self) -> impl Iterator<Item = pg_sys::Oid> {
+        TABLES.iter().zip(self.tables).filter(|(name, _)| !name.ends_with("_pkey")).map(|(_, oid)| oid)
+    }
+
     /// Whether the operator compares card numbers.
     pub fn is_pan_operator(&self, operator: pg_sys::Oid) -> bool {
         operator != pg_sys::InvalidOid && self.operators.iter().flatten().any(|ours| *ours == operator)

@@ -35,20 +35,6 @@ pub unsafe fn attribute(descriptor: pg_sys::TupleDesc, i: usize) -> *const pg_sy
     }
 }
 
-/// Whether a partition specification is by hash: a string until 15, an enumeration since.
-///
-/// # Safety
-/// `specification` is a valid parse node.
-pub unsafe fn is_hash_partitioned(specification: *mut pg_sys::PartitionSpec) -> bool {
-    // SAFETY: by contract.
-    unsafe {
-        #[cfg(feature = "pg15")]
-        return std::ffi::CStr::from_ptr((*specification).strategy).to_bytes().eq_ignore_ascii_case(b"hash");
-        #[cfg(not(feature = "pg15"))]
-        return (*specification).strategy == pg_sys::PartitionStrategy::PARTITION_STRATEGY_HASH;
-    }
-}
-
 /// What PostgreSQL's tree walkers call for each node.
 pub type Walker = Option<unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut core::ffi::c_void) -> bool>;
 
@@ -181,21 +167,17 @@ unsafe fn usable_memberships(member: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     }
 }
 
-/// Whether ALTER CONSTRAINT makes a constraint check rows that it did not check before: since 18.
+/// Whether the running code may alter a table as its owner.
 ///
 /// # Safety
-/// `command` is a valid ALTER CONSTRAINT of a parse tree.
-pub unsafe fn enforces(command: *mut pg_sys::AlterTableCmd) -> bool {
-    #[cfg(not(feature = "pg18"))]
-    {
-        let _ = command;
-        false
-    }
+/// Called where the syscache can be read.
+pub unsafe fn owns_relation(relation: pg_sys::Oid) -> bool {
     // SAFETY: by contract.
-    #[cfg(feature = "pg18")]
     unsafe {
-        let alter = &*(*command).def.cast::<pg_sys::ATAlterConstraint>();
-        alter.alterEnforceability && alter.is_enforced
+        #[cfg(feature = "pg15")]
+        return pg_sys::pg_class_ownercheck(relation, pg_sys::GetUserId());
+        #[cfg(not(feature = "pg15"))]
+        return pg_sys::object_ownercheck(pg_sys::RelationRelationId, relation, pg_sys::GetUserId());
     }
 }
 

@@ -1,4 +1,4 @@
-//! What definitions are about.
+//! What utility statements do with card numbers and with objects of ours.
 
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -6,13 +6,40 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
-use crate::pg::catalog;
-use crate::pg::nodes::list;
+use crate::pg::nodes::{list, string};
 use crate::pg::statement::relation_of;
-use crate::pg::table;
+use crate::pg::{catalog, partition, relation, table};
 
 thread_local! {
     static DROPPING_EXTENSION: Cell<bool> = const { Cell::new(false) };
+    // The statement that began last and has not ended.
+    static RUNNING: Cell<NodeTag> = const { Cell::new(NodeTag::T_Invalid) };
+}
+
+/// A utility statement begins.
+pub fn statement_begins(node: *mut pg_sys::Node) {
+    // SAFETY: a valid parse tree.
+    RUNNING.set(unsafe { (*node).type_ });
+}
+
+/// It has ended, however it did.
+pub fn statement_ends() {
+    RUNNING.set(NodeTag::T_Invalid);
+}
+
+/// Whether a REINDEX is running: it makes again what is there.
+pub fn is_reindexing() -> bool {
+    RUNNING.get() == NodeTag::T_ReindexStmt
+}
+
+/// Whether a CREATE TYPE … AS RANGE is running: it makes a cast from the range to its multirange.
+pub fn is_making_range() -> bool {
+    RUNNING.get() == NodeTag::T_CreateRangeStmt
+}
+
+/// Whether a CREATE FUNCTION is running; CREATE AGGREGATE and CREATE TYPE make functions, too, of PostgreSQL's own code.
+pub fn is_making_function() -> bool {
+    RUNNING.get() == NodeTag::T_CreateFunctionStmt
 }
 
 /// Whether a DROP EXTENSION is running.
@@ -28,68 +55,97 @@ pub fn set_dropping_extension(begins: bool) {
 /// Whether the statement is DROP EXTENSION of ours. That of another one drops nothing of ours, whatever was made to
 /// depend on it.
 pub fn drops_extension(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: a valid parse tree; the tag says what the node is, and extensions are named by String nodes.
+    // SAFETY: a valid parse tree; the tag says what the node is.
     unsafe {
         let drop = node.cast::<pg_sys::DropStmt>();
         (*node).type_ == NodeTag::T_DropStmt
             && (*drop).removeType == pg_sys::ObjectType::OBJECT_EXTENSION
-            && list((*drop).objects).any(|name| {
-                std::ffi::CStr::from_ptr((*name.cast::<pg_sys::String>()).sval).to_bytes() == b"pgpci"
-            })
+            && list((*drop).objects).any(|name| string(name) == Some(c"pgpci"))
     }
 }
 
-/// Whether the statement is CLUSTER or CREATE STATISTICS on a table with a card number.
-pub fn orders_or_samples_pan(node: *mut pg_sys::Node) -> bool {
+/// Whether the statement compares stored card numbers by what it does itself: it clusters a table by them, refreshes
+/// what has a unique index over them, or checks by their hash that they belong into a partition.
+pub fn compares_stored(node: *mut pg_sys::Node) -> bool {
     // SAFETY: a valid parse tree; the tag says what the node is.
     unsafe {
         match (*node).type_ {
             NodeTag::T_ClusterStmt => {
                 let relation = (*node.cast::<pg_sys::ClusterStmt>()).relation;
-                if relation.is_null() { is_any_clustered() } else { table_holds_pan(relation) }
+                if relation.is_null() {
+                    return is_any_clustered();
+                }
+                relation_of(relation.cast()).is_some_and(holds_pan)
             }
-            NodeTag::T_CreateStatsStmt => list((*node.cast::<pg_sys::CreateStatsStmt>()).relations)
-                .any(|relation| table_holds_pan(relation.cast())),
+            NodeTag::T_RefreshMatViewStmt => {
+                let view = (*node.cast::<pg_sys::RefreshMatViewStmt>()).relation;
+                relation_of(view.cast()).is_some_and(relation::compares_written)
+            }
+            NodeTag::T_AlterTableStmt => {
+                let alter = node.cast::<pg_sys::AlterTableStmt>();
+                let attached = partitions_attached(node).any(|child| !relation::is_empty(child));
+                attached && relation_of((*alter).relation.cast()).is_some_and(is_routed_by_hash)
+            }
             _ => false,
         }
     }
 }
 
-/// Whether the statement has just made a table that is partitioned by lists or ranges of card numbers.
-pub fn partitions_by_pan(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: a valid parse tree; the table exists by now.
+/// The tables that an ALTER TABLE makes partitions.
+///
+/// # Safety
+/// `node` is an AlterTableStmt that outlives the iterator.
+unsafe fn partitions_attached(node: *mut pg_sys::Node) -> impl Iterator<Item = pg_sys::Oid> {
+    // SAFETY: by contract; the definition of this command is a PartitionCmd.
     unsafe {
-        if (*node).type_ != NodeTag::T_CreateStmt {
-            return false;
-        }
-        let create = node.cast::<pg_sys::CreateStmt>();
-        if (*create).partspec.is_null() || crate::pg::compat::is_hash_partitioned((*create).partspec) {
-            return false;
-        }
-        let Some(oid) = relation_of((*create).relation) else { return false };
-        list((*(*create).partspec).partParams).any(|element| {
-            let element = element.cast::<pg_sys::PartitionElem>();
-            // An expression may be of any column.
-            if (*element).name.is_null() {
-                return table_holds_pan((*create).relation);
-            }
-            let column = pg_sys::get_attnum(oid, (*element).name);
-            catalog::contains_pan(pg_sys::get_atttype(oid, column))
-        })
+        list((*node.cast::<pg_sys::AlterTableStmt>()).cmds)
+            .map(|command| command.cast::<pg_sys::AlterTableCmd>())
+            .filter(|command| (**command).subtype == pg_sys::AlterTableType::AT_AttachPartition)
+            .filter_map(|command| {
+                let partition = (*command).def.cast::<pg_sys::PartitionCmd>();
+                relation_of((*partition).name.cast())
+            })
     }
 }
 
-/// Whether the statement is CREATE CAST from or to a card number.
-pub fn casts_pan(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: a valid parse tree; a type that does not exist raises, as CREATE CAST would itself.
+fn is_routed_by_hash(oid: pg_sys::Oid) -> bool {
+    // SAFETY: the relation is released.
     unsafe {
-        if (*node).type_ != NodeTag::T_CreateCastStmt {
+        let relation = pg_sys::RelationIdGetRelation(oid);
+        if relation.is_null() {
             return false;
         }
-        let cast = node.cast::<pg_sys::CreateCastStmt>();
-        [(*cast).sourcetype, (*cast).targettype]
-            .into_iter()
-            .any(|name| catalog::contains_pan(pg_sys::typenameTypeId(std::ptr::null_mut(), name)))
+        let by_hash = partition::is_routed_by_hash(relation);
+        pg_sys::RelationClose(relation);
+        by_hash
+    }
+}
+
+/// The tables that the statement has made, or made partitions.
+pub fn partitioned(node: *mut pg_sys::Node) -> Vec<pg_sys::Oid> {
+    // SAFETY: a valid parse tree; the tag says what the node is.
+    unsafe {
+        match (*node).type_ {
+            NodeTag::T_CreateStmt => {
+                let create = &*node.cast::<pg_sys::CreateStmt>();
+                let matters = !create.partspec.is_null() || !create.partbound.is_null();
+                relation_of(create.relation.cast()).filter(|_| matters).into_iter().collect()
+            }
+            NodeTag::T_AlterTableStmt => partitions_attached(node).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Whether the statement may have given a table parents or children.
+pub fn may_inherit(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: a valid parse tree; the tag says what the node is.
+    unsafe {
+        match (*node).type_ {
+            NodeTag::T_CreateStmt => !(*node.cast::<pg_sys::CreateStmt>()).inhRelations.is_null(),
+            NodeTag::T_AlterTableStmt => true,
+            _ => false,
+        }
     }
 }
 
@@ -109,7 +165,7 @@ pub fn prints_skipped_pan(node: *mut pg_sys::Node) -> bool {
         if !(*copy).is_from || !prints {
             return false;
         }
-        let Some(oid) = relation_of((*copy).relation) else { return false };
+        let Some(oid) = relation_of((*copy).relation.cast()) else { return false };
         let relation = pg_sys::RelationIdGetRelation(oid);
         if relation.is_null() {
             return false;
@@ -118,39 +174,6 @@ pub fn prints_skipped_pan(node: *mut pg_sys::Node) -> bool {
             .any(|type_oid| catalog::contains_pan(type_oid) && !catalog::is_pan(type_oid));
         pg_sys::RelationClose(relation);
         found
-    }
-}
-
-/// Whether the statement puts a function into our schema, or makes one in C or of PostgreSQL's own code that takes
-/// card numbers.
-pub fn plants_function(node: *mut pg_sys::Node) -> bool {
-    let Some(catalog) = catalog::get() else { return false };
-    // SAFETY: a valid parse tree; the tag says what the node is. A schema that does not exist raises, as the statement
-    // would itself.
-    unsafe {
-        match (*node).type_ {
-            NodeTag::T_CreateFunctionStmt => {
-                let create = node.cast::<pg_sys::CreateFunctionStmt>();
-                let mut name = std::ptr::null_mut();
-                let namespace = pg_sys::QualifiedNameGetCreationNamespace((*create).funcname, &mut name);
-                let is_foreign = list((*create).options)
-                    .map(|option| option.cast::<pg_sys::DefElem>())
-                    .filter(|option| CStr::from_ptr((**option).defname).to_bytes() == b"language")
-                    .map(|option| CStr::from_ptr((*(*option).arg.cast::<pg_sys::String>()).sval).to_bytes())
-                    .any(|language| matches!(language, b"c" | b"internal"));
-                let takes_pan = || {
-                    list((*create).parameters)
-                        .map(|parameter| (*parameter.cast::<pg_sys::FunctionParameter>()).argType)
-                        .any(|name| catalog::contains_pan(pg_sys::typenameTypeId(std::ptr::null_mut(), name)))
-                };
-                namespace == catalog.namespace || (is_foreign && takes_pan())
-            }
-            NodeTag::T_AlterObjectSchemaStmt => {
-                let alter = node.cast::<pg_sys::AlterObjectSchemaStmt>();
-                CStr::from_ptr((*alter).newschema).to_bytes() == catalog::SCHEMA.as_bytes()
-            }
-            _ => false,
-        }
     }
 }
 
@@ -205,15 +228,6 @@ fn is_any_clustered() -> bool {
         }
     });
     marked.into_iter().any(holds_pan)
-}
-
-/// Whether a table has a column with a card number.
-///
-/// # Safety
-/// `relation` is null or a valid RangeVar.
-pub unsafe fn table_holds_pan(relation: *mut pg_sys::RangeVar) -> bool {
-    // SAFETY: by contract.
-    unsafe { relation_of(relation) }.is_some_and(holds_pan)
 }
 
 /// Whether a table has a column with a card number.

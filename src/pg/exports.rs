@@ -106,6 +106,7 @@ exports! {
     text_hash_pan_extended / pg_finfo_text_hash_pan_extended => crate::pan::compare_text::hash_extended;
     pci_init / pg_finfo_pci_init => crate::access::init::init;
     pci_accept_policy / pg_finfo_pci_accept_policy => crate::access::init::accept_policy;
+    pci_protect / pg_finfo_pci_protect => crate::access::tables::protect;
     pci_grant_access / pg_finfo_pci_grant_access => crate::access::grant::grant;
     pci_revoke_access / pg_finfo_pci_revoke_access => crate::access::grant::revoke;
     pci_is_active / pg_finfo_pci_is_active => crate::access::init::is_active;

@@ -1,4 +1,4 @@
-//! Security labels of roles, provider `pgpci`.
+//! Security labels of roles and databases, provider `pgpci`.
 
 use std::ffi::{CStr, CString};
 
@@ -18,9 +18,18 @@ pub fn register() {
 
 /// The label of a role.
 pub fn get(role: pg_sys::Oid) -> Option<String> {
+    read(&address(role))
+}
+
+/// The label of a database.
+pub fn of_database(database: pg_sys::Oid) -> Option<String> {
+    read(&address_of_database(database))
+}
+
+fn read(object: &pg_sys::ObjectAddress) -> Option<String> {
     // SAFETY: a catalog look-up; the result is a palloc'd string or null.
     unsafe {
-        let label = pg_sys::GetSecurityLabel(&address(role), PROVIDER.as_ptr());
+        let label = pg_sys::GetSecurityLabel(object, PROVIDER.as_ptr());
         (!label.is_null()).then(|| CStr::from_ptr(label).to_string_lossy().into_owned())
     }
 }
@@ -43,16 +52,30 @@ pub fn roles(label: &str) -> Vec<pg_sys::Oid> {
 
 /// Sets the label of a role, whoever asks.
 pub fn set(role: pg_sys::Oid, label: &str) {
-    let Ok(label) = CString::new(label) else { return };
-    // SAFETY: an existing role; makes the change visible to what follows.
+    write(&address(role), Some(label));
+}
+
+/// Sets the label of a database, whoever asks; None takes it away.
+pub fn set_of_database(database: pg_sys::Oid, label: Option<&str>) {
+    write(&address_of_database(database), label);
+}
+
+fn write(object: &pg_sys::ObjectAddress, label: Option<&str>) {
+    let Ok(label) = label.map(CString::new).transpose() else { return };
+    let label = label.as_ref().map_or(std::ptr::null(), |label| label.as_ptr());
+    // SAFETY: an existing object; makes the change visible to what follows.
     unsafe {
-        pg_sys::SetSecurityLabel(&address(role), PROVIDER.as_ptr(), label.as_ptr());
+        pg_sys::SetSecurityLabel(object, PROVIDER.as_ptr(), label);
         pg_sys::CommandCounterIncrement();
     }
 }
 
 fn address(role: pg_sys::Oid) -> pg_sys::ObjectAddress {
     pg_sys::ObjectAddress { classId: pg_sys::AuthIdRelationId, objectId: role, objectSubId: 0 }
+}
+
+fn address_of_database(database: pg_sys::Oid) -> pg_sys::ObjectAddress {
+    pg_sys::ObjectAddress { classId: pg_sys::DatabaseRelationId, objectId: database, objectSubId: 0 }
 }
 
 /// The statement SECURITY LABEL FOR pgpci.
@@ -63,8 +86,12 @@ unsafe extern "C-unwind" fn check(object: *const pg_sys::ObjectAddress, label: *
         let label = (!label.is_null()).then(|| CStr::from_ptr(label).to_string_lossy().into_owned());
         (*object, label)
     };
-    let is_role = object.classId == pg_sys::AuthIdRelationId;
-    if !is_role || !crate::access::roles::may_label(label.as_deref(), object.objectId) {
+    let may = match object.classId {
+        pg_sys::AuthIdRelationId => crate::access::roles::may_label(label.as_deref(), object.objectId),
+        pg_sys::DatabaseRelationId => crate::key::installed::may_label(label.as_deref(), object.objectId),
+        _ => false,
+    };
+    if !may {
         crate::error::Error::denied("labels of pgpci are set by its functions").raise();
     }
 }

@@ -233,24 +233,6 @@ unsafe fn pan_index(relation: pg_sys::Relation, index: pg_sys::Oid) -> Option<(b
     }
 }
 
-/// Whether a column and a card number are keys of the same unique index or exclusion constraint; an expression may be
-/// of any column.
-pub fn shares_unique_index_with_pan(oid: pg_sys::Oid, column: i16) -> bool {
-    // SAFETY: the relation is released.
-    unsafe {
-        let relation = pg_sys::RelationIdGetRelation(oid);
-        if relation.is_null() {
-            return false;
-        }
-        let found = oids(pg_sys::RelationGetIndexList(relation)).any(|index| {
-            pan_index(relation, index)
-                .is_some_and(|(shows, columns)| shows && columns.iter().any(|c| *c == column || *c == 0))
-        });
-        pg_sys::RelationClose(relation);
-        found
-    }
-}
-
 /// # Safety
 /// The relation is locked.
 unsafe fn column_holds_pan(relation: pg_sys::Oid, column: i16) -> bool {

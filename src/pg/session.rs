@@ -161,8 +161,25 @@ pub fn can_read_catalog() -> bool {
 
 /// Whether a relation is a system catalog.
 pub fn is_catalog(relation: pg_sys::Oid) -> bool {
+    namespace_of(relation).to_u32() == pg_sys::PG_CATALOG_NAMESPACE
+}
+
+/// The schema of a relation; InvalidOid where there is no such relation.
+pub fn namespace_of(relation: pg_sys::Oid) -> pg_sys::Oid {
     // SAFETY: a syscache look-up.
-    unsafe { pg_sys::get_rel_namespace(relation).to_u32() == pg_sys::PG_CATALOG_NAMESPACE }
+    unsafe { pg_sys::get_rel_namespace(relation) }
+}
+
+/// Whether this process applies what logical replication brings.
+pub fn is_applying() -> bool {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::IsLogicalWorker() }
+}
+
+/// Whether PostgreSQL is running the script of an extension, anybody's.
+pub fn in_any_extension_script() -> bool {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::creating_extension }
 }
 
 /// Whether pg_upgrade has started the server.

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
-use crate::pg::nodes::list;
+use crate::pg::nodes::{list, list_of};
 
 /// Utility statements that matter here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,7 +84,7 @@ pub fn roles_changed(node: *mut pg_sys::Node) -> Vec<pg_sys::Oid> {
             NodeTag::T_CreateRoleStmt => list((*node.cast::<pg_sys::CreateRoleStmt>()).options)
                 .map(|option| option.cast::<pg_sys::DefElem>())
                 .filter(|option| CStr::from_ptr((**option).defname).to_bytes() == b"addroleto")
-                .flat_map(|option| list((*option).arg.cast()).filter_map(|role| role_of(role.cast())))
+                .flat_map(|option| list_of((*option).arg).filter_map(|role| role_of(role.cast())))
                 .collect(),
             NodeTag::T_AlterRoleStmt => role_of((*node.cast::<pg_sys::AlterRoleStmt>()).role)
                 .filter(|_| changes_more_than_itself(node))
@@ -154,7 +154,9 @@ pub fn password_of(node: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
 unsafe fn role_of(role: *mut pg_sys::RoleSpec) -> Option<pg_sys::Oid> {
     // SAFETY: by contract.
     unsafe {
-        let oid = if role.is_null() { pg_sys::InvalidOid } else { pg_sys::get_rolespec_oid(role, true) };
+        // PUBLIC is no role, and asking for it raises whatever is missing_ok.
+        let is_none = role.is_null() || (*role).roletype == pg_sys::RoleSpecType::ROLESPEC_PUBLIC;
+        let oid = if is_none { pg_sys::InvalidOid } else { pg_sys::get_rolespec_oid(role, true) };
         (oid != pg_sys::InvalidOid).then_some(oid)
     }
 }
@@ -173,32 +175,36 @@ unsafe fn role_named(name: *mut core::ffi::c_char) -> Option<pg_sys::Oid> {
 pub fn relations_changed(node: *mut pg_sys::Node) -> Vec<pg_sys::Oid> {
     // SAFETY: a valid parse tree; the tag says what the node is.
     unsafe {
-        let one = |relation: *mut pg_sys::RangeVar| relation_of(relation).into_iter().collect::<Vec<_>>();
-        match (*node).type_ {
-            NodeTag::T_CreateTrigStmt => one((*node.cast::<pg_sys::CreateTrigStmt>()).relation),
-            NodeTag::T_RuleStmt => one((*node.cast::<pg_sys::RuleStmt>()).relation),
-            NodeTag::T_CreatePolicyStmt => one((*node.cast::<pg_sys::CreatePolicyStmt>()).table),
-            NodeTag::T_AlterTableStmt => one((*node.cast::<pg_sys::AlterTableStmt>()).relation),
-            NodeTag::T_IndexStmt => one((*node.cast::<pg_sys::IndexStmt>()).relation),
-            NodeTag::T_TruncateStmt => list((*node.cast::<pg_sys::TruncateStmt>()).relations)
-                .filter_map(|relation| relation_of(relation.cast()))
-                .collect(),
-            NodeTag::T_RenameStmt => one((*node.cast::<pg_sys::RenameStmt>()).relation),
-            _ => Vec::new(),
-        }
+        let relation = match (*node).type_ {
+            NodeTag::T_CreateTrigStmt => (*node.cast::<pg_sys::CreateTrigStmt>()).relation,
+            NodeTag::T_RuleStmt => (*node.cast::<pg_sys::RuleStmt>()).relation,
+            NodeTag::T_CreatePolicyStmt => (*node.cast::<pg_sys::CreatePolicyStmt>()).table,
+            NodeTag::T_AlterTableStmt => (*node.cast::<pg_sys::AlterTableStmt>()).relation,
+            NodeTag::T_IndexStmt => (*node.cast::<pg_sys::IndexStmt>()).relation,
+            NodeTag::T_RenameStmt => (*node.cast::<pg_sys::RenameStmt>()).relation,
+            NodeTag::T_TruncateStmt => {
+                let relations = list((*node.cast::<pg_sys::TruncateStmt>()).relations);
+                return relations.filter_map(|relation| relation_of(relation)).collect();
+            }
+            _ => return Vec::new(),
+        };
+        relation_of(relation.cast()).into_iter().collect()
     }
 }
 
+/// The relation that a node of a parse tree names: None where it is no name of a relation (a join, a subquery, a
+/// function in FROM), or there is none of this name.
+///
 /// # Safety
-/// `relation` is null or a valid RangeVar.
-pub unsafe fn relation_of(relation: *mut pg_sys::RangeVar) -> Option<pg_sys::Oid> {
-    if relation.is_null() {
-        return None;
-    }
-    // SAFETY: by contract; no lock, missing_ok.
+/// `node` is null or a valid node of a parse tree.
+pub unsafe fn relation_of(node: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
+    // SAFETY: by contract; the tag says what the node is. No lock, missing_ok.
     let oid = unsafe {
+        if node.is_null() || (*node).type_ != NodeTag::T_RangeVar {
+            return None;
+        }
         pg_sys::RangeVarGetRelidExtended(
-            relation,
+            node.cast(),
             pg_sys::NoLock as i32,
             pg_sys::RVROption::RVR_MISSING_OK,
             None,

@@ -52,11 +52,49 @@ CHANGES = {
     "cast_to_bytes": "CREATE CAST (pci.pan AS bytea) WITHOUT FUNCTION",
     "cast_from_bytes": "CREATE CAST (bytea AS pci.pan) WITHOUT FUNCTION",
     "cast_by_text": "CREATE CAST (pci.pan AS json) WITH INOUT",
-    "cast_of_arrays": "CREATE CAST (pci.pan[] AS bytea) WITHOUT FUNCTION",
-    "cast_of_rows": "CREATE CAST (public.payments AS bytea) WITHOUT FUNCTION",
+    "cast_of_arrays": "CREATE CAST (pci.pan[] AS json) WITH INOUT",
+    "cast_of_rows": "CREATE CAST (public.payments AS json) WITH INOUT",
+    # What hangs on tables of ours.
+    "child": "CREATE TABLE public.kid () INHERITS (pci.request)",
+    "child_among_others": "CREATE TABLE public.mum (x int); CREATE TABLE public.kid () INHERITS (public.mum, pci.access_grant)",
+    "child_by_alter": "CREATE TABLE public.kid (LIKE pci.request INCLUDING ALL); ALTER TABLE public.kid INHERIT pci.request",
+    "parent": "CREATE TABLE public.mum (LIKE pci.vault); ALTER TABLE pci.vault INHERIT public.mum",
+    "partition": "CREATE TABLE public.mum (LIKE pci.vault) PARTITION BY LIST (number); ALTER TABLE public.mum ATTACH PARTITION pci.vault DEFAULT",
+    "foreign_key": "CREATE TABLE public.kid (vault text REFERENCES pci.vault (name) ON DELETE CASCADE)",
+    "statistics": "CREATE STATISTICS public.s ON state, vault FROM pci.key",
+    "trigger_dropped": "DROP TRIGGER protect ON pci.key",
+    "trigger_disabled": "ALTER TABLE pci.key DISABLE TRIGGER protect",
+    "trigger_renamed": "ALTER TRIGGER protect ON pci.key RENAME TO t",
+    "trigger_not_always": "ALTER TABLE pci.key ENABLE TRIGGER protect_all",
+    # What is new in our schema.
+    "new_table": "CREATE TABLE pci.mine (x int)",
+    "new_view": "CREATE VIEW pci.mine AS SELECT 1 AS x",
+    "new_type": "CREATE TYPE pci.mine AS (x int)",
+    "new_domain": "CREATE DOMAIN pci.mine AS int",
+    "new_function": "CREATE FUNCTION pci.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "function_moved_in": "CREATE FUNCTION public.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION public.mine() SET SCHEMA pci",
+    "table_moved_in": "CREATE TABLE public.mine (x int); ALTER TABLE public.mine SET SCHEMA pci",
+    # Code that runs beneath all checks.
+    "internal_function": "CREATE FUNCTION public.hex(record, text) RETURNS text LANGUAGE internal IMMUTABLE STRICT AS 'binary_encode'",
+    "internal_function_of_anything": "CREATE FUNCTION public.hex(anyelement, text) RETURNS text LANGUAGE internal IMMUTABLE STRICT AS 'binary_encode'",
+    "internal_function_of_arrays": "CREATE FUNCTION public.hexa(anyarray, text) RETURNS text LANGUAGE internal IMMUTABLE STRICT AS 'binary_encode'",
+    "internal_function_of_rows": "CREATE FUNCTION public.icmp(record, record) RETURNS int LANGUAGE internal IMMUTABLE STRICT AS 'btrecordimagecmp'",
+    "internal_procedure": "CREATE PROCEDURE public.pr(int) LANGUAGE internal AS 'int4out'",
+    "function_in_c": "CREATE FUNCTION public.c(int) RETURNS int LANGUAGE c AS '$libdir/pgpci', 'pan_out'",
+    "function_replaced_in_c": "CREATE FUNCTION public.c(text) RETURNS text LANGUAGE sql AS 'SELECT $1'; CREATE OR REPLACE FUNCTION public.c(text) RETURNS text LANGUAGE internal AS 'textlen'",
+    "postgresqls_function": "CREATE OR REPLACE FUNCTION pg_catalog.anytextcat(anynonarray, text) RETURNS text LANGUAGE sql STABLE STRICT AS 'SELECT $2'",
+    "function_among_postgresqls": "CREATE FUNCTION pg_catalog.mine(int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "operator_class": "CREATE OPERATOR CLASS public.evil FOR TYPE pci.pan USING btree AS OPERATOR 1 <, OPERATOR 3 =, FUNCTION 1 (bytea, bytea) byteacmp(bytea, bytea)",
+    "operator_class_of_a_domain": "CREATE DOMAIN public.d AS pci.pan; CREATE OPERATOR CLASS public.evil FOR TYPE public.d USING btree AS OPERATOR 1 <(pci.pan, pci.pan)",
+    "operator_class_in_our_family": "CREATE OPERATOR CLASS public.evil FOR TYPE uuid USING btree FAMILY pci.pan_ops AS OPERATOR 1 <, OPERATOR 3 =, FUNCTION 1 uuid_cmp(uuid, uuid)",
+    "operator_family_grows": "ALTER OPERATOR FAMILY pci.pan_ops USING hash ADD FUNCTION 1 (uuid) uuid_hash(uuid)",
+    "operator_family_shrinks": "ALTER OPERATOR FAMILY pci.pan_ops USING btree DROP OPERATOR 1 (pci.pan, text)",
+    "operator_family_renamed": "ALTER OPERATOR FAMILY pci.pan_ops USING btree RENAME TO ops",
+    "operator_family_of_another": "CREATE OPERATOR FAMILY public.f USING btree; ALTER OPERATOR FAMILY public.f USING btree ADD OPERATOR 1 < (pci.pan, pci.pan)",
+    "new_operator_family": "CREATE OPERATOR FAMILY pci.f USING btree",
 }
-BY_PGPCI = ("not made in C or in the schema pci", "objects of pgpci are not changed by hand", "tables of pgpci change only through its functions",
-            "casts of pci.pan are not defined outside of pgpci")
+BY_PGPCI = ("not made in C, of internal code or in pg_catalog", "objects of pgpci are not changed by hand", "tables of pgpci change only through its functions",
+            "casts and operator classes of pci.pan are not defined outside of pgpci")
 
 # PostgreSQL refuses these by itself: members of an extension go with it.
 DROPS = ["TYPE pci.pan", "TABLE pci.key", "VIEW pci.access", "FUNCTION pci.hash_pan(pci.pan)",
@@ -93,6 +131,46 @@ def test_an_officer_is_no_exception(cluster):
             cluster.execute("ALTER FUNCTION pci.reveal RENAME TO show", user="ann")
     finally:
         cluster.execute("ALTER ROLE ann NOSUPERUSER")
+
+
+PLANTS = {
+    "trigger": "CREATE TRIGGER t BEFORE INSERT ON pci.request FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    "rule": "CREATE RULE r AS ON INSERT TO pci.access_grant DO ALSO NOTIFY x",
+    "policy": "CREATE POLICY p ON pci.access_grant USING (true)",
+    "child": "CREATE TABLE public.kid () INHERITS (pci.request)",
+    "foreign_key": "CREATE TABLE public.kid (vault text REFERENCES pci.vault (name) ON DELETE CASCADE)",
+    "function": "CREATE FUNCTION pci.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "index": "CREATE INDEX ON pci.key (state)",
+}
+
+
+@pytest.fixture(scope="module")
+def waiting(module_cluster):
+    one = module_cluster(set_up=False)
+    one.execute("CREATE EXTENSION pgpci")
+    return one
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_nothing_is_planted_before_pgpci_is_set_up(waiting, name):
+    """A restore fills the tables then, but makes nothing of this kind."""
+    with waiting.connect(autocommit=False) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege) as caught:
+        conn.execute(PLANTS[name])
+    assert any(text in str(caught.value) for text in BY_PGPCI), caught.value
+
+
+def test_other_extensions_bring_functions_in_c(cluster):
+    with cluster.connect(autocommit=False) as conn:
+        conn.execute("CREATE EXTENSION pg_trgm")
+        assert conn.execute("SELECT similarity('a', 'a')").fetchone() == (1.0,)
+        conn.rollback()
+
+
+def test_our_tables_are_maintained(cluster):
+    with cluster.connect() as conn:
+        for sql in ("VACUUM FULL pci.key", "REINDEX TABLE pci.key", "REINDEX TABLE CONCURRENTLY pci.key", "CLUSTER pci.key USING key_pkey", "ANALYZE pci.key"):
+            conn.execute(sql)
+    assert cluster.value("SELECT count(*) FROM pci.keys") == 4
 
 
 def test_internal_functions_in_our_schema_are_not_ours(cluster):

@@ -95,9 +95,9 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
     RETURN SQLSTATE;
 END $$;
-SELECT pg_temp.sqlstate_of($$SELECT pci.grant_access(NULL, 'default', 'reveal')$$);
-SELECT pg_temp.sqlstate_of($$SELECT pci.grant_access('clerk', NULL, 'reveal')$$);
-SELECT pg_temp.sqlstate_of($$SELECT pci.grant_access('clerk', 'default', NULL)$$);
+SELECT pci.grant_access(NULL, 'default', 'reveal');
+SELECT pci.grant_access('clerk', NULL, 'reveal');
+SELECT pci.grant_access('clerk', 'default', NULL);
 
 -- purposes; a second grant takes the place of the first
 SELECT pci.grant_access('clerk', 'default', 'reveal', purposes => '{refund,dispute}') AS request \gset
