@@ -214,9 +214,10 @@ unsafe extern "C-unwind" fn object_own(
     match access {
         // SAFETY: PostgreSQL passes this structure with this kind of access, or null.
         T::OAT_POST_ALTER if unsafe { is_internal(arg) } => {}
-        // SAFETY: as above.
         T::OAT_POST_CREATE => {
-            enforce::object_created(class, object, column, unsafe { is_internal_creation(arg) })
+            // SAFETY: as above.
+            let is_internal = unsafe { is_internal_creation(arg) };
+            enforce::object_created(class, object, column, is_internal)
         }
         T::OAT_POST_ALTER | T::OAT_TRUNCATE => enforce::object_changes(class, object, false),
         // SAFETY: as above.
