@@ -10,6 +10,7 @@ pub mod compat;
 pub mod counters;
 pub mod ddl;
 pub mod definition;
+pub mod definition_row;
 pub mod delivery;
 pub mod direct;
 pub mod exports;
