@@ -256,7 +256,7 @@ fn read() -> Result<Ring> {
     ring.is_marked = installed::is_marked(here.1);
     table::scan(catalog.table("installation"), |row| {
         ring.installation = row.get::<pgrx::Uuid>(0).map(|u| *u.as_bytes());
-        ring.is_clone = row.get::<i64>(1) == Some(here.0);
+        ring.is_clone = row.get::<i64>(1) == Some(here.0) && row.get(2) != Some(here.1);
         ring.origin = row.get::<i64>(1).map(|cluster| cluster as u64).zip(row.get(2));
         ring.active = ring.origin == Some((here.0 as u64, here.1)) && ring.is_marked;
     });

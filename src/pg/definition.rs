@@ -3,10 +3,14 @@
 
 use pgrx::pg_sys;
 
+use crate::pg::definition_row::{
+    AMOP, AMPROC, ATTRDEF, CAST, CONSTRAINT, FUNCTION, INDEX, INHERITS, OPCLASS, OPFAMILY, PARTITIONED,
+    POLICY, Place, RELATION, REWRITE, STATISTICS, TRIGGER, TYPE, column_holds_pan, find, is_ours, numbers,
+};
 use crate::pg::nodes::list;
 use crate::pg::stored_tree::{Seen, may_be_pan};
 use crate::pg::table::{self, Column, Key, Row};
-use crate::pg::{catalog, ddl, relation, session};
+use crate::pg::{catalog, ddl, relation};
 
 /// What is found.
 #[derive(Clone, Copy, Default)]
@@ -23,25 +27,6 @@ pub struct Verdict {
     pub constant: bool,
 }
 
-// Catalogs and their indexes by OID, fixed by PostgreSQL's headers.
-const RELATION: (u32, u32) = (1259, 2662);
-const TYPE: (u32, u32) = (1247, 2703);
-const FUNCTION: (u32, u32) = (1255, 2690);
-const AMOP: (u32, u32) = (2602, 2756);
-const AMPROC: (u32, u32) = (2603, 2757);
-const ATTRDEF: (u32, u32) = (2604, 2656);
-const CAST: (u32, u32) = (2605, 2660);
-const CONSTRAINT: (u32, u32) = (2606, 2667);
-const INDEX: (u32, u32) = (2610, 2679);
-const INHERITS: (u32, u32) = (2611, 2680);
-const OPCLASS: (u32, u32) = (2616, 2687);
-const REWRITE: (u32, u32) = (2618, 2692);
-const TRIGGER: (u32, u32) = (2620, 2702);
-const OPFAMILY: (u32, u32) = (2753, 2755);
-const POLICY: (u32, u32) = (3256, 3257);
-const PARTITIONED: (u32, u32) = (3350, 3351);
-const STATISTICS: (u32, u32) = (3381, 3380);
-
 const BTREE_AND_HASH: [u32; 2] = [403, 405];
 const INTERNAL_AND_C: [u32; 2] = [12, 13];
 
@@ -56,18 +41,18 @@ pub fn created(class: u32, object: pg_sys::Oid, column: i32, is_internal: bool) 
         _ if class == ATTRDEF.0 => default(object, column as i16),
         // VACUUM FULL, CLUSTER and REINDEX make ours anew.
         Some(RELATION) if column == 0 && is_internal => index(object, true),
-        Some(RELATION) if column == 0 => index(object, false).merge(by_row(RELATION, object, false)),
+        Some(RELATION) if column == 0 => index(object, false).merge(by_row(RELATION, object)),
         Some(RELATION) | None => Verdict::default(),
-        Some(catalog) => by_row(catalog, object, false),
+        Some(catalog) => by_row(catalog, object),
     }
 }
 
 /// An object was altered: what may turn out differently than when it was made.
 pub fn altered(class: u32, object: pg_sys::Oid) -> Verdict {
     match [TYPE, POLICY, FUNCTION, RELATION].into_iter().find(|(catalog, _)| *catalog == class) {
-        Some(catalog) => by_row(catalog, object, false),
+        Some(catalog) => by_row(catalog, object),
         // A new name of a constraint compares nothing.
-        None if class == CONSTRAINT.0 && !is_renamed(object) => by_row(CONSTRAINT, object, false),
+        None if class == CONSTRAINT.0 && !is_renamed(object) => by_row(CONSTRAINT, object),
         None => Verdict::default(),
     }
 }
@@ -77,7 +62,7 @@ pub fn is_part_of_ours(class: u32, object: pg_sys::Oid) -> bool {
     [AMOP, AMPROC, OPCLASS, OPFAMILY, CONSTRAINT, REWRITE, TRIGGER, POLICY]
         .into_iter()
         .find(|(catalog, _)| *catalog == class)
-        .is_some_and(|catalog| by_row(catalog, object, true).ours)
+        .is_some_and(|catalog| find(catalog, object, true, |row| is_ours(catalog, row)) == Some(true))
 }
 
 /// A table was made, or became a partition: by what its rows are routed, and what becomes of them.
@@ -126,56 +111,35 @@ impl Verdict {
     }
 }
 
-fn find<T>(
-    (catalog, index): (u32, u32),
-    object: pg_sys::Oid,
-    before: bool,
-    read: impl FnOnce(&Row) -> T,
-) -> Option<T> {
-    table::find(&Key { catalog, index, columns: &[(1, Column::Oid(object))] }, before, read)
-}
-
 /// What the row says of an object that has an OID of its own.
-fn by_row(catalog: (u32, u32), object: pg_sys::Oid, before: bool) -> Verdict {
-    find(catalog, object, before, |row| match catalog {
-        RELATION => Verdict { ours: is_our_namespace(row, "relnamespace"), ..Verdict::default() },
+fn by_row(catalog: Place, object: pg_sys::Oid) -> Verdict {
+    find(catalog, object, false, |row| match catalog {
+        _ if is_ours(catalog, row) => Verdict { ours: true, ..Verdict::default() },
         FUNCTION => function(row),
-        TYPE => Verdict { ours: is_our_type(row), ..Verdict::default() }.with(look(row, &["typdefaultbin"])),
-        CAST => {
-            Verdict { operates_on_pan: holds_pan(row, &["castsource", "casttarget"]), ..Verdict::default() }
-        }
-        OPCLASS => Verdict {
-            ours: is_our_family(row, "opcfamily"),
-            operates_on_pan: holds_pan(row, &["opcintype", "opckeytype"]),
-            ..Verdict::default()
-        },
-        OPFAMILY => Verdict { ours: is_our_namespace(row, "opfnamespace"), ..Verdict::default() },
-        AMOP => Verdict {
-            ours: is_our_family(row, "amopfamily"),
-            operates_on_pan: holds_pan(row, &["amoplefttype", "amoprighttype"]),
-            ..Verdict::default()
-        },
-        AMPROC => Verdict {
-            ours: is_our_family(row, "amprocfamily"),
-            operates_on_pan: holds_pan(row, &["amproclefttype", "amprocrighttype"]),
-            ..Verdict::default()
-        },
+        TYPE => Verdict::default().with(look(row, &["typdefaultbin"])),
+        CAST => operates(row, &["castsource", "casttarget"]),
+        OPCLASS => operates(row, &["opcintype", "opckeytype"]),
+        AMOP => operates(row, &["amoplefttype", "amoprighttype"]),
+        AMPROC => operates(row, &["amproclefttype", "amprocrighttype"]),
         CONSTRAINT => constraint(row),
         REWRITE => rule(row),
         TRIGGER => trigger(row),
-        POLICY => Verdict { ours: is_ours(row, "polrelid"), ..Verdict::default() }
-            .with(look(row, &["polqual", "polwithcheck"])),
+        POLICY => Verdict::default().with(look(row, &["polqual", "polwithcheck"])),
         STATISTICS => statistics(row),
         _ => Verdict::default(),
     })
     .unwrap_or_default()
 }
 
+fn operates(row: &Row, types: &[&str]) -> Verdict {
+    let operates_on_pan = types.iter().filter_map(|column| row.named(column)).any(catalog::contains_pan);
+    Verdict { operates_on_pan, ..Verdict::default() }
+}
+
 fn function(row: &Row) -> Verdict {
     let namespace = row.named::<pg_sys::Oid>("pronamespace").unwrap_or_default();
     let language = row.named::<pg_sys::Oid>("prolang").unwrap_or_default();
     Verdict {
-        ours: is_our_namespace(row, "pronamespace"),
         foreign_code: INTERNAL_AND_C.contains(&language.to_u32())
             || namespace.to_u32() == pg_sys::PG_CATALOG_NAMESPACE,
         constant: look(row, &["prosqlbody", "proargdefaults"]).constant,
@@ -188,7 +152,7 @@ fn default(table: pg_sys::Oid, column: i16) -> Verdict {
     let columns = [(2, Column::Oid(table)), (3, Column::Number(column))];
     let key = Key { catalog: ATTRDEF.0, index: ATTRDEF.1, columns: &columns };
     table::find(&key, false, |row| {
-        Verdict { ours: is_ours(row, "adrelid"), ..Verdict::default() }.with(look(row, &["adbin"]))
+        Verdict { ours: is_ours(ATTRDEF, row), ..Verdict::default() }.with(look(row, &["adbin"]))
     })
     .unwrap_or_default()
 }
@@ -206,7 +170,6 @@ fn constraint(row: &Row) -> Verdict {
             || numbers(row, "confkey").into_iter().any(|column| column_holds_pan(referred, column))
     };
     let verdict = Verdict {
-        ours: is_ours(row, "conrelid") || is_ours(row, "confrelid"),
         compares: match kind {
             b'f' => {
                 let is_deferrable = row.named("condeferrable") == Some(true) && !is_of_a_parent;
@@ -232,7 +195,6 @@ fn is_renamed(constraint: pg_sys::Oid) -> bool {
 fn rule(row: &Row) -> Verdict {
     let table = row.named::<pg_sys::Oid>("ev_class").unwrap_or_default();
     Verdict {
-        ours: is_ours(row, "ev_class"),
         compares: row.named::<i8>("ev_type") != Some(b'1' as i8) && ddl::holds_pan(table),
         constant: look(row, &["ev_qual", "ev_action"]).constant,
         ..Verdict::default()
@@ -249,13 +211,12 @@ fn trigger(row: &Row) -> Verdict {
     let before_row = pg_sys::TRIGGER_TYPE_BEFORE | pg_sys::TRIGGER_TYPE_ROW;
     let changes = pg_sys::TRIGGER_TYPE_INSERT | pg_sys::TRIGGER_TYPE_UPDATE;
     let may_change = kind & before_row == before_row && kind & changes != 0;
-    let verdict = Verdict { ours: is_ours(row, "tgrelid"), ..Verdict::default() };
     if is_internal || is_of_a_parent {
-        return verdict;
+        return Verdict::default();
     }
     let is_deferrable = row.named("tgdeferrable") == Some(true);
-    Verdict { compares: (may_change || is_deferrable) && ddl::holds_pan(table), ..verdict }
-        .with(look(row, &["tgqual"]))
+    let compares = (may_change || is_deferrable) && ddl::holds_pan(table);
+    Verdict { compares, ..Verdict::default() }.with(look(row, &["tgqual"]))
 }
 
 fn statistics(row: &Row) -> Verdict {
@@ -268,7 +229,6 @@ fn statistics(row: &Row) -> Verdict {
         list(expressions.cast()).any(|expression| may_be_pan(expression))
     };
     Verdict {
-        ours: is_ours(row, "stxrelid"),
         compares: over_pan
             || numbers(row, "stxkeys").into_iter().any(|column| column_holds_pan(table, column)),
         ..Verdict::default()
@@ -323,39 +283,4 @@ fn look(row: &Row, columns: &[&str]) -> Seen {
         unsafe { seen.look(row.tree(column)) };
     }
     seen
-}
-
-fn numbers(row: &Row, name: &str) -> Vec<i16> {
-    row.named(name).unwrap_or_default()
-}
-
-fn holds_pan(row: &Row, columns: &[&str]) -> bool {
-    columns.iter().filter_map(|column| row.named(column)).any(catalog::contains_pan)
-}
-
-fn is_our_namespace(row: &Row, column: &str) -> bool {
-    catalog::get().is_some_and(|catalog| row.named(column) == Some(catalog.namespace))
-}
-
-/// A table's row type and arrays come and go with what they are of.
-fn is_our_type(row: &Row) -> bool {
-    let comes_with_another =
-        row.named::<i8>("typtype") == Some(b'c' as i8) || row.named::<i8>("typcategory") == Some(b'A' as i8);
-    !comes_with_another && is_our_namespace(row, "typnamespace")
-}
-
-fn is_our_family(row: &Row, column: &str) -> bool {
-    let family = row.named(column).unwrap_or_default();
-    find(OPFAMILY, family, false, |row| is_our_namespace(row, "opfnamespace")) == Some(true)
-}
-
-/// Whether the relation that a column names is a table or view of ours.
-fn is_ours(row: &Row, column: &str) -> bool {
-    let relation = row.named::<pg_sys::Oid>(column).unwrap_or_default();
-    catalog::get().is_some_and(|catalog| session::namespace_of(relation) == catalog.namespace)
-}
-
-fn column_holds_pan(relation: pg_sys::Oid, column: i16) -> bool {
-    // SAFETY: a syscache look-up.
-    column > 0 && unsafe { catalog::contains_pan(pg_sys::get_atttype(relation, column)) }
 }

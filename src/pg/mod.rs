@@ -13,6 +13,7 @@ pub mod constants;
 pub mod counters;
 pub mod ddl;
 pub mod definition;
+pub mod definition_row;
 pub mod delivery;
 pub mod direct;
 pub mod exports;

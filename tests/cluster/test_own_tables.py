@@ -285,3 +285,16 @@ def test_a_copy_of_the_database_is_none_of_these(fresh_cluster):
         one.execute("DELETE FROM pci.installation", dbname="twin")
     with pytest.raises(psycopg.Error):
         one.execute(f"SELECT id FROM payments WHERE card = '{VISA}'", user="full", dbname="twin")
+
+
+def test_a_restore_into_its_own_database(fresh_cluster, tmp_path):
+    """Its rows name this very database, and still wait for two officers."""
+    one = fresh_cluster()
+    one.run("pg_dump", "-Fc", "-f", tmp_path / "dump", user="backup")
+    one.run("pg_restore", "--clean", "--if-exists", "--exit-on-error", "-d", "postgres", tmp_path / "dump")
+    assert one.value("SELECT pci.is_active()") is False
+    with pytest.raises(psycopg.Error):
+        one.reveals()
+    assert one.value("SELECT pci.accept_policy()", user="ann") is False
+    assert one.value("SELECT pci.accept_policy()", user="bob") is True
+    assert one.reveals() == CLEAR
