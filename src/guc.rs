@@ -176,7 +176,7 @@ pub fn define() {
     );
     GucRegistry::define_int_guc(
         c"pgpci.max_conflicts_per_hour",
-        c"How many failed or conflicting writes on unique card numbers a role without search may make in an hour; 0: no limit.",
+        c"How many conflicts on unique card numbers and misses of foreign keys a role without search may meet in an hour; 0: no limit.",
         c"",
         &MAX_CONFLICTS_PER_HOUR,
         0,
