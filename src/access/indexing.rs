@@ -18,8 +18,11 @@ const HINT: &str = "A stored card number is written to a table that compares it 
 /// not compare. What it is, for the comparisons to come.
 pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<Kind> {
     let compares = query::targets(desc).into_iter().any(relation::has_pan_key);
-    if !compares || search::require_quietly().is_ok() {
+    if !compares {
         return Ok(Kind::Query);
+    }
+    if search::require_quietly().is_ok() {
+        return Ok(Kind::Compares);
     }
     let mut parameters = true;
     query::for_each_parameter_with_pan(desc, |value| {
