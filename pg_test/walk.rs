@@ -5,7 +5,7 @@ mod tests {
     use pgrx::prelude::*;
 
     use crate::pg::walk::{query_compares, vaults_compared};
-    use crate::pg::walk_plan::{is_marked, mark, marked_vaults, plan_compares};
+    use crate::pg::walk_plan::{is_marked, mark, mark_vaults, marked_vaults, plan_compares};
     use crate::pg_test::set_up::run;
     use crate::pg_test::tree;
 
@@ -126,7 +126,8 @@ mod tests {
         tables();
         let plan = tree::plan("SELECT * FROM t");
         assert!(!is_marked(plan));
-        mark(plan, &[3, 1]);
+        mark(plan);
+        mark_vaults(plan, &[3, 1]);
         assert!(is_marked(plan));
         assert_eq!(marked_vaults(plan), [3, 1]);
     }

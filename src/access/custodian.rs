@@ -199,6 +199,7 @@ fn warn_of_due() -> Result<()> {
 }
 
 fn change_state(call: &mut Call, next: KeyState) -> Result<Value> {
+    require_direct(call)?;
     on_duty()?;
     if call.text(1).trim().is_empty() {
         return Err(Error::argument("the state of a key changes for a reason"));

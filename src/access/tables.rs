@@ -7,8 +7,9 @@ use pgrx::pg_sys;
 use crate::error::{Error, Result};
 use crate::key::ring::Ring;
 use crate::pg::call::{Call, Value};
+use crate::pg::catalog::{self, Catalog};
+use crate::pg::session;
 use crate::pg::trigger::Trigger;
-use crate::pg::{catalog, session};
 
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
@@ -76,7 +77,8 @@ pub fn check_write(relation: pg_sys::Oid) -> Result<()> {
 }
 
 /// The trigger of each of our tables, which fires always: for writes that are no statements, those of logical
-/// replication. Keys that another node makes may arrive by it: a wrapped key is of use only where its wrapping key is.
+/// replication. Keys that another node makes may arrive by it, and that they are retired: a wrapped key is of use only
+/// where its wrapping key is.
 pub fn protect(call: &mut Call) -> Result<Value> {
     let trigger =
         Trigger::of(call).ok_or_else(|| Error::state("this function is a trigger of pgpci's tables"))?;
@@ -89,11 +91,21 @@ pub fn protect(call: &mut Call) -> Result<Value> {
     if Ring::get().is_ok_and(|ring| ring.is_unaccepted()) {
         return Ok(trigger.go_on);
     }
-    if session::is_applying() && trigger.inserts && trigger.table == catalog.table("key") {
+    if session::is_applying() && arrives(&trigger, &catalog) {
         catalog::changed("key");
         return Ok(trigger.go_on);
     }
     Err(refuse())
+}
+
+fn arrives(trigger: &Trigger, catalog: &Catalog) -> bool {
+    let is_retired = match trigger.updated.as_slice() {
+        [[column, old, new]] => {
+            (column.as_str(), old.as_str(), new.as_str()) == ("state", "active", "deactivated")
+        }
+        _ => false,
+    };
+    trigger.table == catalog.table("key") && (trigger.inserts || is_retired)
 }
 
 fn refuse() -> Error {

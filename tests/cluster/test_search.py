@@ -227,7 +227,6 @@ ATTACKS = {
                                    f"INSERT INTO pk VALUES (1, '{VISA}'), (2, '{VISA}')", f"INSERT INTO fk VALUES (1, '{VISA}')", "UPDATE fk SET grp = 2"],
     "move_beside_in_hash_key": ["CREATE TABLE x (grp int, card pci.pan) PARTITION BY HASH (card, grp)", "CREATE TABLE x0 PARTITION OF x FOR VALUES WITH (MODULUS 1, REMAINDER 0)",
                                 f"INSERT INTO x VALUES (1, '{VISA}')", "UPDATE x SET grp = 2"],
-    "move_beside_in_unique_key": ["CREATE TABLE x (grp int, card pci.pan, UNIQUE (grp, card))", f"INSERT INTO x VALUES (1, '{VISA}'), (2, '{VISA_3}')", "UPDATE x SET grp = 2 WHERE grp = 1"],
     "copy_by_function": ["CREATE FUNCTION stolen() RETURNS pci.pan LANGUAGE sql VOLATILE AS 'SELECT card FROM {t} WHERE id = 2'", "INSERT INTO own VALUES (stolen())"],
     "copy_by_trigger": ["CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN SELECT card INTO NEW.card FROM {t} WHERE id = 2; RETURN NEW; END'",
                         "CREATE TRIGGER tr BEFORE INSERT ON own FOR EACH ROW EXECUTE FUNCTION f()", f"INSERT INTO own VALUES ('{MASTERCARD_2}')"],
@@ -648,6 +647,7 @@ CONFLICTS = {
                                 + "', 1); EXCEPTION WHEN unique_violation THEN NULL; END; END LOOP; END $$",
     "update_by_trigger": "UPDATE app.moved SET hits = 1",
     "exclusion": f"INSERT INTO app.excluded VALUES ('{VISA}')",
+    "beside": "UPDATE app.beside SET grp = 2 WHERE grp = 1",
     "exclusion_do_nothing": f"INSERT INTO app.excluded VALUES ('{VISA}') ON CONFLICT DO NOTHING",
     "cte_of_an_update": f"WITH x AS (INSERT INTO payments VALUES (100, '{VISA}', 1) ON CONFLICT (card) DO NOTHING RETURNING 1) UPDATE app.guess SET hits = hits + 1",
     "cte_of_a_select": f"WITH x AS (INSERT INTO payments VALUES (100, '{VISA}', 1) ON CONFLICT (card) DO NOTHING RETURNING 1) SELECT count(*) FROM x",
@@ -662,6 +662,7 @@ def limited(module_cluster):
     with one.connect("app") as conn:
         conn.execute("CREATE TABLE app.child (card pci.pan REFERENCES public.payments (card))")
         conn.execute("CREATE TABLE app.guess (card pci.pan UNIQUE, hits int DEFAULT 0)")
+        conn.execute(f"CREATE TABLE app.beside (grp int, card pci.pan, UNIQUE (grp, card)); INSERT INTO app.beside VALUES (1, '{VISA}'), (2, '{VISA}')")
         conn.execute("CREATE TABLE app.excluded (card pci.pan, EXCLUDE USING hash (card WITH =))")
         conn.execute("CREATE TABLE app.moved (card pci.pan UNIQUE, hits int DEFAULT 0)")
         conn.execute(f"INSERT INTO app.guess VALUES ('{VISA}'); INSERT INTO app.excluded VALUES ('{VISA}');"
@@ -684,7 +685,7 @@ def limited(module_cluster):
 def test_conflicts_are_limited(limited, name):
     """After `max_conflicts_per_hour` of them the role is stopped with 53400; a new role starts at zero."""
     prober = f"prober_{name}"
-    limited.execute(f"CREATE ROLE {prober} LOGIN; GRANT ALL ON payments, app.child, app.guess, app.excluded, app.moved, app.caught TO {prober};"
+    limited.execute(f"CREATE ROLE {prober} LOGIN; GRANT ALL ON payments, app.child, app.guess, app.excluded, app.moved, app.caught, app.beside TO {prober};"
                     f"GRANT ALL ON SCHEMA app TO {prober}")
     limited.grant(prober, "store")
     states = []
@@ -745,6 +746,7 @@ ORDINARY = {
     "upsert_nothing": [f"INSERT INTO t VALUES (1, '{VISA}', 1) ON CONFLICT DO NOTHING"],
     "upsert_update": [f"INSERT INTO t VALUES (10, '{VISA}', 1) ON CONFLICT (card) DO UPDATE SET amount = EXCLUDED.amount"],
     "upsert_update_card": [f"INSERT INTO t VALUES (1, '{VISA_3}', 1) ON CONFLICT (id) DO UPDATE SET card = EXCLUDED.card"],
+    "update_beside_unique_key": ["CREATE TABLE x (grp int, card pci.pan, UNIQUE (grp, card))", f"INSERT INTO x VALUES (1, '{VISA}'), (2, '{VISA_3}')", "UPDATE x SET grp = 2 WHERE grp = 1"],
     "update_other_column": ["UPDATE t SET amount = amount + 1 WHERE id = 1"],
     "update_indexed_column": ["CREATE INDEX ON t (amount)", "UPDATE t SET amount = amount + 1"],
     "update_card_by_id": [f"UPDATE t SET card = '{VISA_3}' WHERE id = 1"],

@@ -178,7 +178,7 @@ def test_another_cluster_reveals_and_looks_up(node, proxy, central_proxy, fresh_
         assert centre.value("SELECT pci.accept_policy()", user=officer) is done
     proxy.fault = kms.DENIED
     write_only(edge, proxy)
-    edge.execute("CREATE PUBLICATION edge FOR TABLE taken, pci.key, pci.key_event")
+    edge.execute("CREATE PUBLICATION edge FOR TABLE taken, pci.key")
     centre.execute(f"CREATE SUBSCRIPTION edge CONNECTION 'host=127.0.0.1 port={edge.port} user=feed dbname=postgres' "
                    "PUBLICATION edge WITH (copy_data = false)")
     with centre.connect("full") as reader, edge.connect("till") as till:
