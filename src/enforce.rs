@@ -211,6 +211,7 @@ thread_local! {
 pub fn transaction(event: pg_sys::XactEvent::Type) {
     use pg_sys::XactEvent as E;
     let aborts = event == E::XACT_EVENT_ABORT;
+    crate::audit::transaction(event);
     if aborts || matches!(event, E::XACT_EVENT_COMMIT | E::XACT_EVENT_PREPARE) {
         conflicts::transaction_ends(aborts);
         search::keep_running(0);
@@ -218,7 +219,6 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
         crate::key::transaction_ends(aborts);
         output::dumping(false);
         SUBTRANSACTIONS.with_borrow_mut(Vec::clear);
-        crate::audit::flush_reveals();
     }
     // A utility statement may commit while it runs (VACUUM): only a failure cuts it off.
     if aborts {

@@ -15,6 +15,17 @@ pub enum PanOutput {
     Sealed,
 }
 
+/// What becomes of protected work while the trail cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum OnFailure {
+    /// It is refused.
+    #[name = c"block"]
+    Block,
+    /// It goes on; how many records are missing is recorded later.
+    #[name = c"allow"]
+    Allow,
+}
+
 /// `pgpci.directory`
 pub static DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// `pgpci.local_key_file`
@@ -45,6 +56,22 @@ pub static PAN_OUTPUT: GucSetting<PanOutput> = GucSetting::<PanOutput>::new(PanO
 pub static MAX_CONFLICTS_PER_HOUR: GucSetting<i32> = GucSetting::<i32>::new(1000);
 /// `pgpci.request_expiry`, seconds
 pub static REQUEST_EXPIRY: GucSetting<i32> = GucSetting::<i32>::new(604_800);
+
+/// `pgpci.audit_buffer`, megabytes
+pub static AUDIT_BUFFER: GucSetting<i32> = GucSetting::<i32>::new(16);
+/// `pgpci.audit_on_failure`
+pub static AUDIT_ON_FAILURE: GucSetting<OnFailure> = GucSetting::<OnFailure>::new(OnFailure::Block);
+/// `pgpci.audit_segment_size`, megabytes
+pub static AUDIT_SEGMENT_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64);
+/// `pgpci.audit_segment_age`, minutes
+pub static AUDIT_SEGMENT_AGE: GucSetting<i32> = GucSetting::<i32>::new(1440);
+/// `pgpci.audit_checkpoint_interval`, seconds
+pub static AUDIT_CHECKPOINT_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
+
+/// Calls `f` with `pgpci.app_user`, if it is set. Allocates nothing.
+pub fn with_app_user<T>(f: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    crate::pg::app_user::with(f)
+}
 
 /// Defines all settings; called once, while the library is preloaded.
 pub fn define() {
@@ -154,5 +181,49 @@ pub fn define() {
         GucContext::Sighup,
         control | GucFlags::UNIT_S,
     );
+    let number = |name, short, setting, (min, max), context, unit| {
+        GucRegistry::define_int_guc(name, short, c"", setting, min, max, context, control | unit);
+    };
+    number(
+        c"pgpci.audit_buffer",
+        c"The memory through which events go to the audit trail.",
+        &AUDIT_BUFFER,
+        (1, 1024),
+        GucContext::Postmaster,
+        GucFlags::UNIT_MB,
+    );
+    GucRegistry::define_enum_guc(
+        c"pgpci.audit_on_failure",
+        c"What becomes of protected work while the audit trail cannot be written: block refuses it.",
+        c"",
+        &AUDIT_ON_FAILURE,
+        GucContext::Sighup,
+        control,
+    );
+    number(
+        c"pgpci.audit_segment_size",
+        c"The size after which the audit trail begins another file.",
+        &AUDIT_SEGMENT_SIZE,
+        (1, 1024),
+        GucContext::Sighup,
+        GucFlags::UNIT_MB,
+    );
+    number(
+        c"pgpci.audit_segment_age",
+        c"The time after which the audit trail begins another file.",
+        &AUDIT_SEGMENT_AGE,
+        (1, 10_080),
+        GucContext::Sighup,
+        GucFlags::UNIT_MIN,
+    );
+    number(
+        c"pgpci.audit_checkpoint_interval",
+        c"How often the audit trail is sealed by a signed checkpoint.",
+        &AUDIT_CHECKPOINT_INTERVAL,
+        (1, 3600),
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    crate::pg::app_user::define();
     crate::pg::session::refuse_other_settings();
 }

@@ -46,5 +46,6 @@ pub extern "C-unwind" fn _PG_init() {
     pg::counters::register();
     pg::label::register();
     pg::worker::register();
+    audit::register();
     hook::install();
 }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod analyze;
+pub mod app_user;
 pub mod call;
 pub mod caller;
 pub mod catalog;
@@ -22,14 +23,18 @@ pub mod mentions;
 pub mod nodes;
 pub mod partition;
 pub mod plan;
+pub mod port;
 pub mod query;
 pub mod region;
 pub mod relation;
 pub mod report;
+pub mod ring;
+pub mod ring_wait;
 pub mod session;
 pub mod slice;
 pub mod statement;
 pub mod table;
+pub mod trail_worker;
 pub mod walk;
 pub mod walk_plan;
 pub mod worker;

@@ -1,0 +1,331 @@
+//! What the trail worker does: takes events from the ring, makes numbered records of them, and brings these to the
+//! disk in groups.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use pgpci_core::chain::{Checkpoint, Note};
+use pgpci_core::record::{Body, Limits, unpack};
+use pgpci_core::trail::{Due, Policy, RecoveryError, Start, State as Recovery, Writer, recover};
+
+use super::files::{self, Files};
+use super::node::{self, Identity};
+use super::{emit, encoding};
+use crate::guc;
+use crate::pg::ring::{Head, Next, State};
+use crate::pg::trail_worker::{self, Work};
+use crate::pg::{ring, session};
+
+/// What nobody waits for reaches the disk within this time.
+const GROUP: Duration = Duration::from_millis(100);
+/// Or when it is so many bytes.
+const GROUP_BYTES: usize = 1 << 20;
+/// How long until a failed attempt is made again, in milliseconds.
+const AGAIN: i64 = 200;
+/// How long the worker sleeps when nothing happens, in milliseconds.
+const IDLE: i64 = 1000;
+
+/// Registers ring and worker; called once, while the library is preloaded.
+pub fn register() {
+    ring::register(guc::AUDIT_BUFFER.get());
+    trail_worker::register(|| {
+        emit::is_writer();
+        Box::new(Trail { open: None, event: Vec::new(), complaint: String::new() })
+    });
+}
+
+/// Why the trail is not written.
+enum Failure {
+    Io(io::Error),
+    Recovery(RecoveryError, String),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::Io(error)
+    }
+}
+
+struct Trail {
+    open: Option<Open>,
+    event: Vec<u8>,
+    complaint: String,
+}
+
+struct Open {
+    writer: Writer,
+    files: Files,
+    /// Up to here the ring was read.
+    read: u64,
+    /// When the oldest line came that is not on the disk.
+    since: Option<Instant>,
+    /// A checkpoint that is kept once it is on the disk, and how many records it covers.
+    checkpoint: Option<(String, u64)>,
+    is_failing: bool,
+}
+
+impl Work for Trail {
+    fn round(&mut self) -> i64 {
+        let Some(head) = ring::head() else { return IDLE };
+        if self.open.is_none() {
+            match Open::new(head) {
+                Ok(open) => self.open = Some(open),
+                Err(failure) => {
+                    self.complain(head, &failure);
+                    return IDLE;
+                }
+            }
+        }
+        let Some(open) = &mut self.open else { return IDLE };
+        if !open.is_failing {
+            open.take(head, &mut self.event);
+            open.what_is_due();
+        }
+        if !open.must_flush(head) {
+            return open.pause(head);
+        }
+        match open.flush(head) {
+            Ok(()) => {
+                self.is_well(head);
+                0
+            }
+            Err(error) => {
+                self.complain(head, &Failure::Io(error));
+                AGAIN
+            }
+        }
+    }
+
+    fn reloaded(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.writer.set_policy(policy());
+        }
+    }
+
+    fn end(&mut self) -> bool {
+        let (Some(head), Some(mut open)) = (ring::head(), self.open.take()) else { return true };
+        while !open.is_failing && open.take(head, &mut self.event) {
+            if open.files.unsynced() > GROUP_BYTES && open.flush(head).is_err() {
+                break;
+            }
+        }
+        if open.flush(head).is_err() {
+            self.open = Some(open);
+            return false;
+        }
+        let Open { writer, mut files, .. } = open;
+        let note = writer.stop(emit::now(), files.pending());
+        if files.flush().is_ok() {
+            let _ = node::replace(&node::checkpoint(), note.as_bytes(), 0o600);
+            head.set_state(State::Starting, "the server stops");
+        }
+        true
+    }
+}
+
+impl Trail {
+    fn complain(&mut self, head: &Head, failure: &Failure) {
+        let (state, why) = match failure {
+            Failure::Io(error) => (state_of(error), error.to_string()),
+            Failure::Recovery(error, segment) => (State::Refusing, format!("{segment}: {error}")),
+        };
+        head.set_state(state, &why);
+        if self.complaint != why {
+            pgrx::warning!("pgpci: the audit trail cannot be written: {why}");
+            self.complaint = why;
+        }
+    }
+
+    fn is_well(&mut self, head: &Head) {
+        if head.state() != State::Running {
+            head.set_state(State::Running, "");
+        }
+        if !self.complaint.is_empty() {
+            pgrx::warning!("pgpci: the audit trail is written again");
+            self.complaint.clear();
+        }
+    }
+}
+
+fn state_of(error: &io::Error) -> State {
+    match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => State::Full,
+        _ => State::Failing,
+    }
+}
+
+fn policy() -> Policy {
+    Policy {
+        segment_bytes: (guc::AUDIT_SEGMENT_SIZE.get() as u64) << 20,
+        segment_micros: i64::from(guc::AUDIT_SEGMENT_AGE.get()) * 60_000_000,
+        checkpoint_micros: i64::from(guc::AUDIT_CHECKPOINT_INTERVAL.get()) * 1_000_000,
+        ..Policy::default()
+    }
+}
+
+impl Open {
+    /// Goes on where the last boot ended.
+    fn new(head: &Head) -> Result<Open, Failure> {
+        let Identity { node, signer, predecessor } = node::identify()?;
+        let directory = node::segments();
+        let keys = [signer.verifying_key()];
+        let kept = std::fs::read(node::checkpoint()).ok();
+        let kept = kept.and_then(|note| {
+            let text = Note::parse(&note).ok()?.verify(&keys).ok()?.to_owned();
+            Checkpoint::parse(&text).ok()
+        });
+        let mut state = Recovery::default();
+        let mut list = files::list(&directory, node)?;
+        // Nothing there, though there was: it is put back, too.
+        if list.is_empty() && kept.is_some() {
+            return Err(Failure::Recovery(RecoveryError::PutBack, directory.display().to_string()));
+        }
+        while let Some((segment, path)) = list.pop() {
+            let bytes = std::fs::read(&path)?;
+            match recover(node, &keys, kept.iter().cloned().collect(), segment, &bytes) {
+                Ok(recovered) => {
+                    state = recovered.state;
+                    break;
+                }
+                Err(RecoveryError::Empty) if !list.is_empty() || kept.is_none() => {
+                    std::fs::remove_file(&path)?
+                }
+                Err(error) => return Err(Failure::Recovery(error, path.display().to_string())),
+            }
+        }
+        // What the worker before this one wrote is not written again.
+        let read = skip_written(head, state.tree.size());
+        let server_version = session::server_version();
+        let start = Start {
+            server_version: &server_version,
+            pgpci_version: env!("CARGO_PKG_VERSION"),
+            predecessor: predecessor.as_deref(),
+        };
+        let mut first = Vec::new();
+        let writer = Writer::start(
+            node,
+            signer,
+            (Limits::default(), policy()),
+            state,
+            &start,
+            emit::now(),
+            &mut first,
+        )
+        .ok_or_else(|| io::Error::other("the signing key is another node's"))?;
+        let mut files = Files::new(directory, &writer.file_name());
+        files.pending().append(&mut first);
+        let since = Some(Instant::now());
+        Ok(Open { writer, files, read, since, checkpoint: None, is_failing: false })
+    }
+
+    /// Makes records of what is in the ring; whether there may be more.
+    fn take(&mut self, head: &Head, event: &mut Vec<u8>) -> bool {
+        let lost = head.take_lost();
+        if lost > 0 {
+            let message = "the ring was full while the trail could not be written".into();
+            self.append(emit::now(), Body::Gap { lost, message });
+        }
+        while self.files.unsynced() < GROUP_BYTES {
+            let (slots, seq) = match head.next(self.read, event) {
+                Next::Nothing => return false,
+                Next::Event(slots) => {
+                    let seq = match unpack(event) {
+                        Some(mut unpacked) => {
+                            encoding::to_utf8(&mut unpacked);
+                            self.append(unpacked.time, Body::Event(Box::new(unpacked.event)))
+                        }
+                        None => self.append(emit::now(), Body::Torn { pid: 0 }),
+                    };
+                    (slots, seq)
+                }
+                Next::Torn { slots, pid } => (slots, self.append(emit::now(), Body::Torn { pid })),
+            };
+            head.set_seq(self.read, seq);
+            self.read += slots;
+        }
+        true
+    }
+
+    fn append(&mut self, time: pgpci_core::record::Time, body: Body) -> u64 {
+        self.since.get_or_insert_with(Instant::now);
+        self.writer.append(time, body, self.files.pending()).0
+    }
+
+    fn what_is_due(&mut self) {
+        let now = emit::now();
+        let note = match self.writer.due(now) {
+            Due::Nothing => return,
+            Due::Checkpoint => self.writer.checkpoint(now, self.files.pending()),
+            Due::Rotate => {
+                let mut next = Vec::new();
+                let note = self.writer.rotate(now, self.files.pending(), &mut next);
+                self.files.begin(&self.writer.file_name(), next);
+                note
+            }
+        };
+        self.since.get_or_insert_with(Instant::now);
+        self.checkpoint = Some((note, self.writer.seq()));
+    }
+
+    fn must_flush(&self, head: &Head) -> bool {
+        let is_due = self.since.is_some_and(|since| since.elapsed() >= GROUP);
+        self.is_failing
+            || self.files.unsynced() > 0
+                && (is_due
+                    || head.is_wanted(head.tail())
+                    || self.files.unsynced() >= GROUP_BYTES
+                    || self.read - head.tail() > head.slots() / 4
+                    || head.state() != State::Running)
+    }
+
+    fn flush(&mut self, head: &Head) -> io::Result<()> {
+        let done = self.files.flush();
+        self.is_failing = done.is_err();
+        done?;
+        self.since = None;
+        head.seq.store(self.writer.seq(), Ordering::Relaxed);
+        head.syncs.fetch_add(1, Ordering::Relaxed);
+        head.synced_at.store(session::now() as u64, Ordering::Relaxed);
+        head.durable(self.read);
+        // Not before it is on the disk is it told to others.
+        if let Some((note, covered)) = self.checkpoint.take() {
+            if let Err(error) = node::replace(&node::checkpoint(), note.as_bytes(), 0o600) {
+                pgrx::warning!("pgpci: the last checkpoint of the audit trail cannot be kept: {error}");
+            }
+            head.sealed.store(covered, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// How long until the next round, in milliseconds.
+    fn pause(&self, head: &Head) -> i64 {
+        if head.claimed() != self.read {
+            // Somebody is filling a place this very moment, or there is more than a group.
+            return 1;
+        }
+        match self.since {
+            Some(since) => GROUP.saturating_sub(since.elapsed()).as_millis() as i64 + 1,
+            None if head.may_idle(self.read) => IDLE,
+            None => 0,
+        }
+    }
+}
+
+/// The first place in the ring of which no record is on the disk.
+fn skip_written(head: &Head, last_seq: u64) -> u64 {
+    let (mut place, mut event) = (head.tail(), Vec::new());
+    loop {
+        let slots = match head.next(place, &mut event) {
+            Next::Event(slots) | Next::Torn { slots, .. } => slots,
+            Next::Nothing => break,
+        };
+        if !(1..=last_seq).contains(&head.seq_at(place)) {
+            break;
+        }
+        place += slots;
+    }
+    // From here on all is numbered anew.
+    (place..head.claimed()).for_each(|it| head.set_seq(it, 0));
+    place
+}
