@@ -6,11 +6,13 @@ use pgrx::pg_sys;
 
 use crate::access::search::{self, ForeignKeyCheck};
 use crate::access::{conflicts, copying, ddl, roles, storing, tables};
+use crate::audit;
 use crate::error::Result;
 use crate::pan::{compare_text, output};
 use crate::pg::statement::{self, Utility};
 use crate::pg::{
-    caller, catalog, comparands, ddl as pg_ddl, flow, glance, query, relation, session, walk, walk_plan,
+    audited, caller, catalog, comparands, ddl as pg_ddl, flow, glance, query, relation, session, walk,
+    walk_plan,
 };
 
 /// What is known of a query before it is planned.
@@ -161,6 +163,9 @@ pub fn image_function_runs() {
 
 /// An object was altered or emptied, or is dropped.
 pub fn object_changes(class: pg_sys::Oid, object: pg_sys::Oid, drops: bool) {
+    if session::can_read_catalog() {
+        audit::object(class, object);
+    }
     if !is_foreign() && session::can_read_catalog() {
         or_raise(ddl::object_changes(class, object, drops));
     }
@@ -175,7 +180,11 @@ pub fn parsed() {
 
 /// The relations of a statement and what it does with them.
 pub fn permissions(list: *mut pg_sys::List) {
+    audit::permissions(list);
     relation::for_each_written(list, |written| {
+        if audited::holds_pan(written) {
+            audit::protect();
+        }
         or_raise(tables::check_catalog_write(written, !is_foreign()));
         or_raise(tables::check_write(written));
         // COPY has no plan to start; all else that writes has.
@@ -211,7 +220,7 @@ thread_local! {
 pub fn transaction(event: pg_sys::XactEvent::Type) {
     use pg_sys::XactEvent as E;
     let aborts = event == E::XACT_EVENT_ABORT;
-    crate::audit::transaction(event);
+    audit::transaction(event);
     if aborts || matches!(event, E::XACT_EVENT_COMMIT | E::XACT_EVENT_PREPARE) {
         conflicts::transaction_ends(aborts);
         search::keep_running(0);
@@ -247,6 +256,7 @@ pub fn subtransaction(event: pg_sys::SubXactEvent::Type, id: pg_sys::SubTransact
             SUBTRANSACTIONS.with_borrow_mut(|s| s.push((id, depth)));
         }
         E::SUBXACT_EVENT_ABORT_SUB => {
+            audit::subtransaction_aborts();
             conflicts::subtransaction_aborts();
             if let Some(depth) = leave(id) {
                 search::keep_running(depth.running);

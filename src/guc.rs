@@ -26,6 +26,17 @@ pub enum OnFailure {
     Allow,
 }
 
+/// Which statements are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum AuditScope {
+    /// What touches card numbers, what superusers and duties do, changes of objects, roles and controls, failures.
+    #[name = c"default"]
+    Default,
+    /// Everything.
+    #[name = c"all"]
+    All,
+}
+
 /// `pgpci.directory`
 pub static DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// `pgpci.local_key_file`
@@ -59,6 +70,8 @@ pub static REQUEST_EXPIRY: GucSetting<i32> = GucSetting::<i32>::new(604_800);
 
 /// `pgpci.audit_buffer`, megabytes
 pub static AUDIT_BUFFER: GucSetting<i32> = GucSetting::<i32>::new(16);
+/// `pgpci.audit_scope`
+pub static AUDIT_SCOPE: GucSetting<AuditScope> = GucSetting::<AuditScope>::new(AuditScope::Default);
 /// `pgpci.audit_on_failure`
 pub static AUDIT_ON_FAILURE: GucSetting<OnFailure> = GucSetting::<OnFailure>::new(OnFailure::Block);
 /// `pgpci.audit_segment_size`, megabytes
@@ -197,6 +210,14 @@ pub fn define() {
         c"What becomes of protected work while the audit trail cannot be written: block refuses it.",
         c"",
         &AUDIT_ON_FAILURE,
+        GucContext::Sighup,
+        control,
+    );
+    GucRegistry::define_enum_guc(
+        c"pgpci.audit_scope",
+        c"Which statements are recorded: all, or (default) those that matter to card data and administration.",
+        c"",
+        &AUDIT_SCOPE,
         GucContext::Sighup,
         control,
     );

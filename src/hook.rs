@@ -8,8 +8,9 @@ use core::ffi::{c_char, c_int};
 
 use pgrx::{pg_guard, pg_sys};
 
-use crate::enforce;
 use crate::pg::harmless;
+use crate::pg::log::Message;
+use crate::{audit, enforce};
 
 unsafe extern "C-unwind" {
     // pgrx's own declarations go through its guard, which loses fields of errors.
@@ -20,6 +21,15 @@ unsafe extern "C-unwind" {
         params: pg_sys::ParamListInfo,
     ) -> *mut pg_sys::PlannedStmt;
     fn standard_ExecutorStart(desc: *mut pg_sys::QueryDesc, flags: c_int);
+    #[cfg(not(feature = "pg18"))]
+    fn standard_ExecutorRun(
+        desc: *mut pg_sys::QueryDesc,
+        direction: pg_sys::ScanDirection::Type,
+        count: u64,
+        execute_once: bool,
+    );
+    #[cfg(feature = "pg18")]
+    fn standard_ExecutorRun(desc: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64);
     fn standard_ExecutorEnd(desc: *mut pg_sys::QueryDesc);
     fn standard_ProcessUtility(
         statement: *mut pg_sys::PlannedStmt,
@@ -35,6 +45,8 @@ unsafe extern "C-unwind" {
 
 static mut NEXT_PLANNER: pg_sys::planner_hook_type = None;
 static mut NEXT_START: pg_sys::ExecutorStart_hook_type = None;
+static mut NEXT_RUN: pg_sys::ExecutorRun_hook_type = None;
+static mut NEXT_LOG: pg_sys::emit_log_hook_type = None;
 static mut NEXT_END: pg_sys::ExecutorEnd_hook_type = None;
 static mut NEXT_UTILITY: pg_sys::ProcessUtility_hook_type = None;
 static mut NEXT_PERMS: pg_sys::ExecutorCheckPerms_hook_type = None;
@@ -50,6 +62,10 @@ pub fn install() {
         pg_sys::planner_hook = Some(planner);
         NEXT_START = pg_sys::ExecutorStart_hook;
         pg_sys::ExecutorStart_hook = Some(executor_start);
+        NEXT_RUN = pg_sys::ExecutorRun_hook;
+        pg_sys::ExecutorRun_hook = Some(executor_run);
+        NEXT_LOG = pg_sys::emit_log_hook;
+        pg_sys::emit_log_hook = Some(emit_log);
         NEXT_END = pg_sys::ExecutorEnd_hook;
         pg_sys::ExecutorEnd_hook = Some(executor_end);
         NEXT_UTILITY = pg_sys::ProcessUtility_hook;
@@ -110,7 +126,67 @@ unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: 
 
 #[pg_guard]
 unsafe extern "C-unwind" fn start_own(desc: *mut pg_sys::QueryDesc, flags: c_int) {
+    audit::starts(desc, flags);
     enforce::start(desc, flags)
+}
+
+#[cfg(not(feature = "pg18"))]
+unsafe extern "C-unwind" fn executor_run(
+    desc: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+    execute_once: bool,
+) {
+    // SAFETY: plain old frame: only Copy values live across the calls.
+    unsafe {
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
+        match NEXT_RUN {
+            Some(next) => next(desc, direction, count, execute_once),
+            None => standard_ExecutorRun(desc, direction, count, execute_once),
+        }
+        ran_own(desc);
+    }
+}
+
+#[cfg(feature = "pg18")]
+unsafe extern "C-unwind" fn executor_run(
+    desc: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+) {
+    // SAFETY: plain old frame: only Copy values live across the calls.
+    unsafe {
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
+        match NEXT_RUN {
+            Some(next) => next(desc, direction, count),
+            None => standard_ExecutorRun(desc, direction, count),
+        }
+        ran_own(desc);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn ran_own(desc: *mut pg_sys::QueryDesc) {
+    audit::ran(desc)
+}
+
+unsafe extern "C-unwind" fn emit_log(data: *mut pg_sys::ErrorData) {
+    // SAFETY: plain old frame: only Copy values live across the calls.
+    unsafe {
+        log_own(data);
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
+        if let Some(next) = NEXT_LOG {
+            next(data);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn log_own(data: *mut pg_sys::ErrorData) {
+    // SAFETY: PostgreSQL's own, which waits for us.
+    if let Some(message) = unsafe { Message::new(data) } {
+        audit::logged(message)
+    }
 }
 
 unsafe extern "C-unwind" fn executor_end(desc: *mut pg_sys::QueryDesc) {
@@ -127,7 +203,8 @@ unsafe extern "C-unwind" fn executor_end(desc: *mut pg_sys::QueryDesc) {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn end_own(desc: *mut pg_sys::QueryDesc) {
-    enforce::end(desc)
+    enforce::end(desc);
+    audit::ends(desc)
 }
 
 #[allow(clippy::too_many_arguments, reason = "PostgreSQL's signature")]
@@ -143,7 +220,7 @@ unsafe extern "C-unwind" fn utility(
 ) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        let kind = utility_own(statement);
+        let begun = utility_own(statement, text, context);
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_UTILITY {
             Some(next) => {
@@ -160,20 +237,42 @@ unsafe extern "C-unwind" fn utility(
                 completion,
             ),
         }
-        utility_done(kind, statement);
+        utility_done(begun, statement, completion);
     }
 }
 
-#[pg_guard]
-unsafe extern "C-unwind" fn utility_own(statement: *mut pg_sys::PlannedStmt) -> u8 {
-    // SAFETY: a utility statement.
-    unsafe { enforce::utility_begins((*statement).utilityStmt) }
+/// What is told of a utility statement when it succeeds.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Begun {
+    kind: u8,
+    frame: usize,
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn utility_done(kind: u8, statement: *mut pg_sys::PlannedStmt) {
+unsafe extern "C-unwind" fn utility_own(
+    statement: *mut pg_sys::PlannedStmt,
+    text: *const c_char,
+    context: pg_sys::ProcessUtilityContext::Type,
+) -> Begun {
     // SAFETY: a utility statement.
-    unsafe { enforce::utility_ends(kind, (*statement).utilityStmt) }
+    let node = unsafe { (*statement).utilityStmt };
+    let frame = audit::utility_starts(statement, node, text, context);
+    Begun { kind: enforce::utility_begins(node), frame }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn utility_done(
+    begun: Begun,
+    statement: *mut pg_sys::PlannedStmt,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: a utility statement, and what it says of itself or null.
+    let (node, rows) = unsafe {
+        ((*statement).utilityStmt, completion.as_ref().map(|it| it.nprocessed).filter(|it| *it > 0))
+    };
+    enforce::utility_ends(begun.kind, node);
+    audit::utility_ends(begun.frame, rows)
 }
 
 unsafe extern "C-unwind" fn object_access(
@@ -236,12 +335,18 @@ unsafe extern "C-unwind" fn post_parse(
 ) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
+        text_own();
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         if let Some(next) = NEXT_PARSE {
             next(state, query, jumble);
         }
         parsed_own();
     }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn text_own() {
+    audit::client_text()
 }
 
 #[pg_guard]

@@ -140,7 +140,7 @@ impl Block {
             packer.number(Field::Encoding, encoding);
         }
         self.len = packer.finish().len();
-        known.is_some()
+        known.is_some() && (super::session::is_logged_in() || !port::has_client())
     }
 }
 

@@ -6,15 +6,23 @@
 
 mod emit;
 mod encoding;
+mod failure;
 mod files;
 mod node;
+mod redaction;
+mod scope;
+mod session;
+mod statement;
 mod trail;
 mod transaction;
 
 use pgpci_core::record::{Class as Kind, Field};
 
+pub use failure::logged;
+pub use redaction::client_text;
+pub use statement::{ends, object, permissions, ran, starts, utility_ends, utility_starts};
 pub use trail::register;
-pub use transaction::{Tally, begin_reveal, count_reveal};
+pub use transaction::{Tally, begin_reveal, count_reveal, protect};
 
 use emit::{Room, emit};
 
@@ -51,4 +59,9 @@ pub fn record(class: Class, event: &str) {
 /// A transaction ends, or is about to.
 pub fn transaction(event: pgrx::pg_sys::XactEvent::Type) {
     transaction::event(event)
+}
+
+/// A subtransaction is undone.
+pub fn subtransaction_aborts() {
+    statement::subtransaction_aborts()
 }

@@ -6,6 +6,8 @@ use pgpci_core::record::{Class, Field, Packer};
 use pgrx::pg_sys::XactEvent as E;
 
 use super::emit::{self, Room, emit};
+use super::session as session_of;
+use super::statement;
 use crate::pg::session;
 
 /// Values that one door revealed in the running transaction, of one vault for one purpose: recorded before the first
@@ -106,7 +108,10 @@ pub fn xid(packer: &mut Packer) {
 /// A transaction ends, or is about to.
 pub fn event(event: E::Type) {
     match event {
-        E::XACT_EVENT_PRE_COMMIT => before_commit("COMMIT"),
+        E::XACT_EVENT_PRE_COMMIT => {
+            session_of::first_commit();
+            before_commit("COMMIT");
+        }
         E::XACT_EVENT_PRE_PREPARE => before_commit("PREPARE TRANSACTION"),
         E::XACT_EVENT_COMMIT => ends("COMMIT", true),
         E::XACT_EVENT_PREPARE => ends("PREPARE TRANSACTION", true),
@@ -136,6 +141,7 @@ fn before_commit(what: &str) {
 /// It is over: nothing here waits or raises.
 fn ends(what: &str, is_committed: bool) {
     ROUND.set(ROUND.get() + 1);
+    statement::transaction_ends(!is_committed);
     for one in REVEALS.take() {
         emit(Class::Reveal, Room::Never, |packer| {
             one.fill(packer);

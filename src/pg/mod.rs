@@ -3,6 +3,7 @@
 
 pub mod analyze;
 pub mod app_user;
+pub mod audited;
 pub mod call;
 pub mod caller;
 pub mod catalog;
@@ -18,6 +19,7 @@ pub mod glance;
 pub mod harmless;
 pub mod helper;
 pub mod label;
+pub mod log;
 pub mod mailbox;
 pub mod mentions;
 pub mod nodes;
@@ -31,6 +33,7 @@ pub mod report;
 pub mod ring;
 pub mod ring_wait;
 pub mod session;
+pub mod session_end;
 pub mod slice;
 pub mod statement;
 pub mod table;

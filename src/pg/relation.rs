@@ -89,6 +89,7 @@ pub fn compares_written(relation: pg_sys::Oid) -> bool {
 /// Forgets what is remembered of relations.
 pub fn forget() {
     COMPARES.with_borrow_mut(HashMap::clear);
+    crate::pg::audited::forget();
 }
 
 /// Whether the relation has no rows, and never had any since it was made or emptied.

@@ -188,6 +188,24 @@ pub fn is_upgrading() -> bool {
     unsafe { pg_sys::IsBinaryUpgrade }
 }
 
+/// Whether PostgreSQL is running the script of any extension.
+pub fn in_any_extension_script() -> bool {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::creating_extension }
+}
+
+/// Whether a role is a superuser.
+pub fn is_superuser(role: pg_sys::Oid) -> bool {
+    // SAFETY: remembers its last answer, else a syscache look-up.
+    in_transaction() && unsafe { pg_sys::superuser_arg(role) }
+}
+
+/// The name of the user whose rights count, if that is not the one who authenticated.
+pub fn other_current_user() -> Option<String> {
+    let current = current_user();
+    (current != user()).then(|| role_name(current))
+}
+
 /// Whether PostgreSQL is running our own script: CREATE or ALTER EXTENSION pgpci.
 pub fn in_extension_script() -> bool {
     // SAFETY: reads backend-local variables; missing_ok.
