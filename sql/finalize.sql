@@ -4,6 +4,11 @@ REVOKE ALL ON ALL TABLES IN SCHEMA pci FROM PUBLIC;
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA pci FROM PUBLIC;
 GRANT USAGE ON SCHEMA pci TO PUBLIC;
 GRANT SELECT ON pci.access, pci.vaults, pci.keys, pci.key_history, pci.key_status, pci.requests, pci.reencryption_progress TO PUBLIC;
+-- The functions behind these ask for an auditor.
+GRANT SELECT ON pci.audit_trail, pci.audit_status, pci.failed_logins, pci.reveals_by_day, pci.privilege_changes, pci.denied_access,
+    pci.after_hours_access, pci.controls_changed TO PUBLIC;
+GRANT EXECUTE ON FUNCTION pci.audit(timestamptz, timestamptz), pci.verify_audit(text), pci.export_checkpoint(), pci.audit_status_text()
+TO PUBLIC;
 GRANT EXECUTE ON FUNCTION
     pci.pan_in(cstring, oid, integer), pci.pan_out(pci.pan), pci.pan_recv(internal, oid, integer), pci.pan_send(pci.pan),
     pci.pan_typmod_in(cstring[]), pci.pan_typmod_out(integer),

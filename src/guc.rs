@@ -81,6 +81,11 @@ pub static AUDIT_SEGMENT_AGE: GucSetting<i32> = GucSetting::<i32>::new(1440);
 /// `pgpci.audit_checkpoint_interval`, seconds
 pub static AUDIT_CHECKPOINT_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
 
+/// `pgpci.audit_retention`, days
+pub static AUDIT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(365);
+/// `pgpci.audit_checkpoint_command`
+pub static AUDIT_CHECKPOINT_COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
 /// Calls `f` with `pgpci.app_user`, if it is set. Allocates nothing.
 pub fn with_app_user<T>(f: impl FnOnce(&[u8]) -> T) -> Option<T> {
     crate::pg::app_user::with(f)
@@ -244,6 +249,21 @@ pub fn define() {
         (1, 3600),
         GucContext::Sighup,
         GucFlags::UNIT_S,
+    );
+    number(
+        c"pgpci.audit_retention",
+        c"Days that the audit trail is kept; a file that old goes once a later checkpoint is elsewhere. 0: for ever.",
+        &AUDIT_RETENTION,
+        (0, 36_500),
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    string(
+        c"pgpci.audit_checkpoint_command",
+        c"A shell command that takes each signed checkpoint, on its standard input, to another place.",
+        &AUDIT_CHECKPOINT_COMMAND,
+        GucContext::Sighup,
+        control,
     );
     crate::pg::app_user::define();
     crate::pg::session::refuse_other_settings();

@@ -8,13 +8,18 @@ mod emit;
 mod encoding;
 mod failure;
 mod files;
+mod intents;
 mod node;
+pub mod read;
 mod redaction;
+mod retention;
 mod scope;
 mod session;
+mod ship;
 mod statement;
 mod trail;
 mod transaction;
+pub mod verify;
 
 use pgpci_core::record::{Class as Kind, Field};
 

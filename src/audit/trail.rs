@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pgpci_core::chain::{Checkpoint, Note};
-use pgpci_core::record::{Body, Limits, unpack};
+use pgpci_core::record::{Body, Class, Event, Limits, Objects, unpack};
 use pgpci_core::trail::{Due, Policy, RecoveryError, Start, State as Recovery, Writer, recover};
 
 use super::files::{self, Files};
+use super::intents::Intents;
 use super::node::{self, Identity};
-use super::{emit, encoding};
+use super::ship::Shipper;
+use super::{emit, encoding, retention};
 use crate::guc;
 use crate::pg::ring::{Head, Next, State};
 use crate::pg::trail_worker::{self, Work};
@@ -21,6 +23,9 @@ use crate::pg::{ring, session};
 const GROUP: Duration = Duration::from_millis(100);
 /// Or when it is so many bytes.
 const GROUP_BYTES: usize = 1 << 20;
+/// How often open intents are looked after, and the rest of the house.
+const INTENTS: Duration = Duration::from_millis(10);
+const HOUSE: Duration = Duration::from_secs(10);
 /// How long until a failed attempt is made again, in milliseconds.
 const AGAIN: i64 = 200;
 /// How long the worker sleeps when nothing happens, in milliseconds.
@@ -31,7 +36,7 @@ pub fn register() {
     ring::register(guc::AUDIT_BUFFER.get());
     trail_worker::register(|| {
         emit::is_writer();
-        Box::new(Trail { open: None, event: Vec::new(), complaint: String::new() })
+        Box::new(Trail { open: None, event: Vec::new(), complaint: String::new(), controls: controls() })
     });
 }
 
@@ -51,6 +56,8 @@ struct Trail {
     open: Option<Open>,
     event: Vec<u8>,
     complaint: String,
+    /// The settings of the trail, as they were last read.
+    controls: Vec<(&'static str, String)>,
 }
 
 struct Open {
@@ -63,6 +70,10 @@ struct Open {
     /// A checkpoint that is kept once it is on the disk, and how many records it covers.
     checkpoint: Option<(String, u64)>,
     is_failing: bool,
+    intents: Intents,
+    shipper: Shipper,
+    /// When it was last looked for intents, old segments and room on the disk.
+    kept_house: Instant,
 }
 
 impl Work for Trail {
@@ -80,6 +91,7 @@ impl Work for Trail {
         let Some(open) = &mut self.open else { return IDLE };
         if !open.is_failing {
             open.take(head, &mut self.event);
+            open.keep_house(head);
             open.what_is_due();
         }
         if !open.must_flush(head) {
@@ -98,8 +110,19 @@ impl Work for Trail {
     }
 
     fn reloaded(&mut self) {
-        if let Some(open) = &mut self.open {
-            open.writer.set_policy(policy());
+        let controls = controls();
+        let before = std::mem::replace(&mut self.controls, controls.clone());
+        let Some(open) = &mut self.open else { return };
+        open.writer.set_policy(policy());
+        for ((name, old), (_, new)) in before.into_iter().zip(controls).filter(|(old, new)| old != new) {
+            let object = [format!("setting {name}").into()];
+            let event = Event {
+                objects: Objects::Borrowed(&object),
+                message: Some(format!("{old} -> {new}").into()),
+                success: Some(true),
+                ..Event::new(Class::Config, "RELOAD")
+            };
+            open.append(emit::now(), Body::Event(Box::new(event)));
         }
     }
 
@@ -155,6 +178,16 @@ fn state_of(error: &io::Error) -> State {
     }
 }
 
+/// What turns the trail up or down.
+fn controls() -> Vec<(&'static str, String)> {
+    vec![
+        ("pgpci.audit_scope", format!("{:?}", guc::AUDIT_SCOPE.get()).to_lowercase()),
+        ("pgpci.audit_on_failure", format!("{:?}", guc::AUDIT_ON_FAILURE.get()).to_lowercase()),
+        ("pgpci.audit_retention", format!("{} days", guc::AUDIT_RETENTION.get())),
+        ("pgpci.audit_checkpoint_interval", format!("{} s", guc::AUDIT_CHECKPOINT_INTERVAL.get())),
+    ]
+}
+
 fn policy() -> Policy {
     Policy {
         segment_bytes: (guc::AUDIT_SEGMENT_SIZE.get() as u64) << 20,
@@ -181,21 +214,27 @@ impl Open {
         if list.is_empty() && kept.is_some() {
             return Err(Failure::Recovery(RecoveryError::PutBack, directory.display().to_string()));
         }
-        while let Some((segment, path)) = list.pop() {
+        let mut intents = Intents::default();
+        while let Some((segment, path)) = list.last().cloned() {
             let bytes = std::fs::read(&path)?;
             match recover(node, &keys, kept.iter().cloned().collect(), segment, &bytes) {
                 Ok(recovered) => {
                     state = recovered.state;
+                    if state.crash.is_some() {
+                        intents = Intents::of_last_boot(&list, state.boot)?;
+                    }
                     break;
                 }
-                Err(RecoveryError::Empty) if !list.is_empty() || kept.is_none() => {
-                    std::fs::remove_file(&path)?
+                Err(RecoveryError::Empty) if list.len() > 1 || kept.is_none() => {
+                    std::fs::remove_file(&path)?;
+                    list.pop();
                 }
                 Err(error) => return Err(Failure::Recovery(error, path.display().to_string())),
             }
         }
         // What the worker before this one wrote is not written again.
         let read = skip_written(head, state.tree.size());
+        let boot = state.boot + 1;
         let server_version = session::server_version();
         let start = Start {
             server_version: &server_version,
@@ -216,7 +255,19 @@ impl Open {
         let mut files = Files::new(directory, &writer.file_name());
         files.pending().append(&mut first);
         let since = Some(Instant::now());
-        Ok(Open { writer, files, read, since, checkpoint: None, is_failing: false })
+        head.boot.store(boot, Ordering::Relaxed);
+        let open = Open {
+            writer,
+            files,
+            read,
+            since,
+            checkpoint: None,
+            is_failing: false,
+            intents,
+            shipper: Shipper::default(),
+            kept_house: Instant::now(),
+        };
+        Ok(open)
     }
 
     /// Makes records of what is in the ring; whether there may be more.
@@ -233,6 +284,8 @@ impl Open {
                     let seq = match unpack(event) {
                         Some(mut unpacked) => {
                             encoding::to_utf8(&mut unpacked);
+                            let since = (self.read >= head.dead()).then(Instant::now);
+                            self.intents.note(&unpacked.event, since);
                             self.append(unpacked.time, Body::Event(Box::new(unpacked.event)))
                         }
                         None => self.append(emit::now(), Body::Torn { pid: 0 }),
@@ -250,6 +303,23 @@ impl Open {
     fn append(&mut self, time: pgpci_core::record::Time, body: Body) -> u64 {
         self.since.get_or_insert_with(Instant::now);
         self.writer.append(time, body, self.files.pending()).0
+    }
+
+    /// What need not be done every time.
+    fn keep_house(&mut self, head: &Head) {
+        self.shipper.look(head);
+        // Soon after a crash nobody has used a transaction's number again.
+        let pause = if self.intents.is_empty() { HOUSE } else { INTENTS };
+        if self.kept_house.elapsed() < pause {
+            return;
+        }
+        self.kept_house = Instant::now();
+        for event in self.intents.closed() {
+            self.append(emit::now(), Body::Event(Box::new(event)));
+        }
+        if let Some(event) = retention::look(head, &self.writer.file_name()) {
+            self.append(emit::now(), Body::Event(Box::new(event)));
+        }
     }
 
     fn what_is_due(&mut self) {
@@ -285,6 +355,7 @@ impl Open {
         done?;
         self.since = None;
         head.seq.store(self.writer.seq(), Ordering::Relaxed);
+        head.segment.store(self.writer.segment(), Ordering::Relaxed);
         head.syncs.fetch_add(1, Ordering::Relaxed);
         head.synced_at.store(session::now() as u64, Ordering::Relaxed);
         head.durable(self.read);
@@ -294,6 +365,7 @@ impl Open {
                 pgrx::warning!("pgpci: the last checkpoint of the audit trail cannot be kept: {error}");
             }
             head.sealed.store(covered, Ordering::Relaxed);
+            self.shipper.ship(note, covered);
         }
         Ok(())
     }
@@ -306,6 +378,7 @@ impl Open {
         }
         match self.since {
             Some(since) => GROUP.saturating_sub(since.elapsed()).as_millis() as i64 + 1,
+            None if !self.intents.is_empty() => INTENTS.as_millis() as i64,
             None if head.may_idle(self.read) => IDLE,
             None => 0,
         }

@@ -67,6 +67,10 @@ pub struct Head {
     pub syncs: AtomicU64,
     /// When the last one was done, in microseconds of PostgreSQL's epoch.
     pub synced_at: AtomicU64,
+    /// Records of which somebody else holds a checkpoint.
+    pub shipped: AtomicU64,
+    /// Bytes that are free on the trail's disk.
+    pub free: AtomicU64,
     message_len: AtomicU32,
     message: [AtomicU32; MESSAGE / 4],
 }
@@ -257,6 +261,11 @@ impl Head {
     /// Up to here all is on the disk.
     pub fn tail(&self) -> u64 {
         self.tail.0.load(Ordering::Acquire)
+    }
+
+    /// Places below were claimed before the last crash.
+    pub fn dead(&self) -> u64 {
+        self.dead.0.load(Ordering::Acquire)
     }
 
     /// Up to here places are claimed.

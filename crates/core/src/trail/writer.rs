@@ -143,6 +143,11 @@ impl Writer {
         self.policy = policy;
     }
 
+    /// Number of the current segment.
+    pub fn segment(&self) -> u64 {
+        self.segment
+    }
+
     /// Number of the last record.
     pub fn seq(&self) -> u64 {
         self.tree.size()
