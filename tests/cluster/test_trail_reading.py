@@ -26,7 +26,7 @@ def test_auditors_only(read):
 
 def test_what_is_read_is_what_is_written(read):
     with read.connect("eve") as conn:
-        rows = conn.execute("SELECT seq, event, "session_user", objects, revealed, purpose, success, prev, hash FROM pci.audit_trail ORDER BY seq").fetchall()
+        rows = conn.execute('SELECT seq, event, "session_user", objects, revealed, purpose, success, prev, hash FROM pci.audit_trail ORDER BY seq').fetchall()
     written = trail.records(read)
     assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
     for row, record, after in zip(rows, written, written[1:]):
@@ -48,10 +48,10 @@ def test_daily_views(read):
         read.connect("nobody")
     trail.wait_for(read, event="LOGIN", success=False)
     with read.connect("eve") as conn:
-        assert conn.execute("SELECT "session_user" FROM pci.failed_logins").fetchall() == [("nobody",)]
-        assert conn.execute("SELECT "session_user", vault, revealed FROM pci.reveals_by_day").fetchall() == [("full", "vault default", 4)]
+        assert conn.execute('SELECT "session_user" FROM pci.failed_logins').fetchall() == [("nobody",)]
+        assert conn.execute('SELECT "session_user", vault, revealed FROM pci.reveals_by_day').fetchall() == [("full", "vault default", 4)]
         assert conn.execute("SELECT count(*) > 10 FROM pci.privilege_changes").fetchone()[0]
-        assert conn.execute("SELECT count(*) FROM pci.denied_access WHERE "session_user" = 'nobody'").fetchone()[0]
+        assert conn.execute("SELECT count(*) FROM pci.denied_access a WHERE a.session_user = 'nobody'").fetchone()[0]
         conn.execute("SELECT * FROM pci.after_hours_access").fetchall()
         conn.execute("SELECT * FROM pci.controls_changed").fetchall()
 
