@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# pan against text and pgcrypto, in one run. BENCH_ROWS=1000000 BENCH_ROUNDS=3; SKIP_INSTALL=1 takes the installed pgpci.
+# pan against text and pgcrypto, and the audit trail against none, in one run. BENCH_ROWS=1000000 BENCH_ROUNDS=3; SKIP_INSTALL=1 takes the installed pgpci.
 # Writes bench-results/bench.json and bench-results/bench.svg; what misses its target is printed as a miss.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,6 +11,7 @@ dir=$(mktemp -d /tmp/pgpci-bench.XXXXXX)
 cleanup() {
     MODE=immediate scripts/cluster.sh stop "$dir/with"
     MODE=immediate scripts/cluster.sh stop "$dir/without"
+    MODE=immediate scripts/cluster.sh stop "$dir/all"
     rm -rf "$dir"
 }
 trap cleanup EXIT
@@ -22,4 +23,6 @@ port=${BENCH_PORT:-54391}
 scripts/cluster.sh start "$dir/with" "$port" "${conf[@]}"
 # The same server without the library: what it costs statements that have nothing to do with card numbers.
 KEY=no scripts/cluster.sh start "$dir/without" $((port + 1)) "${conf[@]}" "shared_preload_libraries = ''"
+# And with everything recorded.
+KEY=no scripts/cluster.sh start "$dir/all" $((port + 2)) "${conf[@]}" "pgpci.audit_scope = all"
 python3 benches/bench.py "$dir" "$port"

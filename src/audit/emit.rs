@@ -48,7 +48,7 @@ pub fn now() -> Time {
 /// Records an event. Does not raise unless it may wait and is cancelled meanwhile.
 pub fn emit(class: Class, room: Room, fill: impl FnOnce(&mut Packer)) {
     let Some(head) = ring::head() else { return };
-    if IS_WRITER.get() || session::is_parallel_worker() {
+    if IS_WRITER.get() || session::is_parallel_worker() || !session::has_postmaster() {
         return;
     }
     let packed = BUFFER.try_with(|buffer| {

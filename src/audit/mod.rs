@@ -12,6 +12,7 @@ mod intents;
 mod node;
 pub mod read;
 mod redaction;
+mod resume;
 mod retention;
 mod scope;
 mod session;

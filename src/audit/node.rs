@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use pgpci_core::chain::{Signer, VerifyingKey};
 use pgpci_core::secret::Secret;
@@ -47,13 +48,13 @@ fn key_file() -> PathBuf {
 pub fn identify() -> io::Result<Identity> {
     let directory = segments();
     fs::create_dir_all(&directory)?;
-    let place = fs::metadata(&directory)?;
-    let place = format!("{}:{}", place.dev(), place.ino());
+    let place = place_of(&directory)?;
     let predecessor = match fs::read_to_string(key_file()) {
         Ok(text) => {
             let (node, seed, made_in) = parse(&text).ok_or_else(|| damaged(&key_file()))?;
             if made_in == place {
                 let signer = Signer::new(&node.origin(), &seed).ok_or_else(|| damaged(&key_file()))?;
+                publish(&signer.verifying_key().to_string())?;
                 return Ok(Identity { node, signer, predecessor: None });
             }
             fs::read_to_string(checkpoint()).ok()
@@ -63,15 +64,28 @@ pub fn identify() -> io::Result<Identity> {
     };
     let (node, seed) = (Node(random()?), Secret::new(random()?));
     let signer = Signer::new(&node.origin(), &seed).ok_or_else(|| damaged(&key_file()))?;
-    // The public key first: a trail without it is of no use.
-    let mut file = OpenOptions::new().create(true).append(true).mode(0o644).open(vkeys())?;
-    writeln!(file, "{}", signer.verifying_key())?;
-    file.sync_all()?;
     let seed = hex(seed.expose());
     replace(&key_file(), format!("node {node}\nplace {place}\nseed {seed}\n").as_bytes(), 0o600)?;
+    publish(&signer.verifying_key().to_string())?;
     // The other node's last checkpoint says nothing of this one's trail.
     let _ = fs::remove_file(checkpoint());
     Ok(Identity { node, signer, predecessor })
+}
+
+/// What tells a directory from its copies: inode and time of birth. The device's number may be another after a reboot.
+fn place_of(directory: &Path) -> io::Result<String> {
+    let found = fs::metadata(directory)?;
+    let born = found.created().ok().and_then(|it| it.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    Ok(format!("{}:{}", found.ino(), born.as_nanos()))
+}
+
+/// Has the public key beside the trail: without it, a trail is of no use.
+fn publish(vkey: &str) -> io::Result<()> {
+    let known = fs::read_to_string(vkeys()).unwrap_or_default();
+    if !known.lines().any(|line| line == vkey) {
+        replace(&vkeys(), format!("{known}{vkey}\n").as_bytes(), 0o644)?;
+    }
+    Ok(())
 }
 
 /// The public keys that are beside the trail.
@@ -83,7 +97,9 @@ pub fn verifying_keys() -> io::Result<Vec<VerifyingKey>> {
 
 /// Writes a file so that it is there whole or as before, and durable.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let new = path.with_extension("new");
+    let mut new = path.as_os_str().to_owned();
+    new.push(format!(".{}.new", std::process::id()));
+    let new = PathBuf::from(new);
     let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(mode).open(&new)?;
     file.write_all(bytes)?;
     file.sync_all()?;

@@ -7,7 +7,7 @@ use pgpci_core::record::Class;
 use pgrx::pg_sys;
 
 use crate::guc::{self, AuditScope};
-use crate::pg::{catalog, session};
+use crate::pg::{catalog, session, statement, utility};
 
 const DUTIES: [&str; 3] = ["pci_officer", "pci_custodian", "pci_auditor"];
 /// Settings by which a session changes who it is, what is logged, or what fires.
@@ -61,7 +61,7 @@ pub fn is_control(setting: &str) -> bool {
 /// by itself.
 pub fn utility(node: *mut pg_sys::Node) -> Option<(Class, bool)> {
     use pg_sys::NodeTag as T;
-    Some(match crate::pg::statement::tag(node) {
+    Some(match statement::tag(node) {
         T::T_GrantStmt | T::T_AlterDefaultPrivilegesStmt => (Class::Grant, true),
         T::T_CreateRoleStmt
         | T::T_AlterRoleStmt
@@ -73,11 +73,11 @@ pub fn utility(node: *mut pg_sys::Node) -> Option<(Class, bool)> {
             (Class::Config, true)
         }
         T::T_VariableSetStmt => {
-            (Class::Config, crate::pg::audited::setting_set(node).is_some_and(|name| is_control(&name)))
+            (Class::Config, utility::setting_set(node).is_some_and(|name| is_control(&name)))
         }
         T::T_CopyStmt => (Class::Copy, false),
         T::T_DoStmt | T::T_CallStmt => (Class::Function, false),
-        T::T_TransactionStmt if crate::pg::statement::is_two_phase(node) => (Class::Write, true),
+        T::T_TransactionStmt if statement::is_two_phase(node) => (Class::Write, true),
         T::T_TransactionStmt
         | T::T_DeclareCursorStmt
         | T::T_ClosePortalStmt

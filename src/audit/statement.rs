@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 use super::emit::{Room, emit};
 use super::{redaction, scope, transaction};
 use crate::access::tables;
-use crate::pg::{audited, session, statement};
+use crate::pg::{audited, session, statement, utility};
 
 /// A statement that has started and not ended.
 struct Frame {
@@ -94,9 +94,9 @@ pub fn utility_starts(
     };
     COUNT.set(COUNT.get() + 1);
     let packed = pack(|packer| {
-        packer.text(Field::Event, audited::utility_name(node));
+        packer.text(Field::Event, utility::name(node));
         packer.statement(audited::statement_text(text, plan));
-        audited::utility_objects(node, |object| {
+        utility::objects(node, |object| {
             packer.object(object.as_bytes());
         });
     });

@@ -5,13 +5,13 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use pgpci_core::chain::{Checkpoint, Note};
-use pgpci_core::record::{Body, Class, Event, Limits, Objects, unpack};
-use pgpci_core::trail::{Due, Policy, RecoveryError, Start, State as Recovery, Writer, recover};
+use pgpci_core::record::{Body, Class, Event, Objects, unpack};
+use pgpci_core::trail::{Due, Policy, Writer};
 
-use super::files::{self, Files};
+use super::files::Files;
 use super::intents::Intents;
-use super::node::{self, Identity};
+use super::node;
+use super::resume::{self, Failure};
 use super::ship::Shipper;
 use super::{emit, encoding, retention};
 use crate::guc;
@@ -40,18 +40,6 @@ pub fn register() {
     });
 }
 
-/// Why the trail is not written.
-enum Failure {
-    Io(io::Error),
-    Recovery(RecoveryError, String),
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Failure::Io(error)
-    }
-}
-
 struct Trail {
     open: Option<Open>,
     event: Vec<u8>,
@@ -60,27 +48,28 @@ struct Trail {
     controls: Vec<(&'static str, String)>,
 }
 
-struct Open {
-    writer: Writer,
-    files: Files,
+/// The trail of this boot.
+pub struct Open {
+    pub(super) writer: Writer,
+    pub(super) files: Files,
     /// Up to here the ring was read.
-    read: u64,
+    pub(super) read: u64,
     /// When the oldest line came that is not on the disk.
-    since: Option<Instant>,
+    pub(super) since: Option<Instant>,
     /// A checkpoint that is kept once it is on the disk, and how many records it covers.
-    checkpoint: Option<(String, u64)>,
-    is_failing: bool,
-    intents: Intents,
-    shipper: Shipper,
+    pub(super) checkpoint: Option<(String, u64)>,
+    pub(super) is_failing: bool,
+    pub(super) intents: Intents,
+    pub(super) shipper: Shipper,
     /// When it was last looked for intents, old segments and room on the disk.
-    kept_house: Instant,
+    pub(super) kept_house: Instant,
 }
 
 impl Work for Trail {
     fn round(&mut self) -> i64 {
         let Some(head) = ring::head() else { return IDLE };
         if self.open.is_none() {
-            match Open::new(head) {
+            match resume::resume(head, policy()) {
                 Ok(open) => self.open = Some(open),
                 Err(failure) => {
                     self.complain(head, &failure);
@@ -198,78 +187,6 @@ fn policy() -> Policy {
 }
 
 impl Open {
-    /// Goes on where the last boot ended.
-    fn new(head: &Head) -> Result<Open, Failure> {
-        let Identity { node, signer, predecessor } = node::identify()?;
-        let directory = node::segments();
-        let keys = [signer.verifying_key()];
-        let kept = std::fs::read(node::checkpoint()).ok();
-        let kept = kept.and_then(|note| {
-            let text = Note::parse(&note).ok()?.verify(&keys).ok()?.to_owned();
-            Checkpoint::parse(&text).ok()
-        });
-        let mut state = Recovery::default();
-        let mut list = files::list(&directory, node)?;
-        // Nothing there, though there was: it is put back, too.
-        if list.is_empty() && kept.is_some() {
-            return Err(Failure::Recovery(RecoveryError::PutBack, directory.display().to_string()));
-        }
-        let mut intents = Intents::default();
-        while let Some((segment, path)) = list.last().cloned() {
-            let bytes = std::fs::read(&path)?;
-            match recover(node, &keys, kept.iter().cloned().collect(), segment, &bytes) {
-                Ok(recovered) => {
-                    state = recovered.state;
-                    if state.crash.is_some() {
-                        intents = Intents::of_last_boot(&list, state.boot)?;
-                    }
-                    break;
-                }
-                Err(RecoveryError::Empty) if list.len() > 1 || kept.is_none() => {
-                    std::fs::remove_file(&path)?;
-                    list.pop();
-                }
-                Err(error) => return Err(Failure::Recovery(error, path.display().to_string())),
-            }
-        }
-        // What the worker before this one wrote is not written again.
-        let read = skip_written(head, state.tree.size());
-        let boot = state.boot + 1;
-        let server_version = session::server_version();
-        let start = Start {
-            server_version: &server_version,
-            pgpci_version: env!("CARGO_PKG_VERSION"),
-            predecessor: predecessor.as_deref(),
-        };
-        let mut first = Vec::new();
-        let writer = Writer::start(
-            node,
-            signer,
-            (Limits::default(), policy()),
-            state,
-            &start,
-            emit::now(),
-            &mut first,
-        )
-        .ok_or_else(|| io::Error::other("the signing key is another node's"))?;
-        let mut files = Files::new(directory, &writer.file_name());
-        files.pending().append(&mut first);
-        let since = Some(Instant::now());
-        head.boot.store(boot, Ordering::Relaxed);
-        let open = Open {
-            writer,
-            files,
-            read,
-            since,
-            checkpoint: None,
-            is_failing: false,
-            intents,
-            shipper: Shipper::default(),
-            kept_house: Instant::now(),
-        };
-        Ok(open)
-    }
-
     /// Makes records of what is in the ring; whether there may be more.
     fn take(&mut self, head: &Head, event: &mut Vec<u8>) -> bool {
         let lost = head.take_lost();
@@ -383,22 +300,4 @@ impl Open {
             None => 0,
         }
     }
-}
-
-/// The first place in the ring of which no record is on the disk.
-fn skip_written(head: &Head, last_seq: u64) -> u64 {
-    let (mut place, mut event) = (head.tail(), Vec::new());
-    loop {
-        let slots = match head.next(place, &mut event) {
-            Next::Event(slots) | Next::Torn { slots, .. } => slots,
-            Next::Nothing => break,
-        };
-        if !(1..=last_seq).contains(&head.seq_at(place)) {
-            break;
-        }
-        place += slots;
-    }
-    // From here on all is numbered anew.
-    (place..head.claimed()).for_each(|it| head.set_seq(it, 0));
-    place
 }

@@ -17,7 +17,7 @@ const DATA: usize = SLOT - 48;
 /// One part in so many is left to those that never wait.
 const RESERVE: u64 = 8;
 /// Bytes of the worker's complaint.
-const MESSAGE: usize = 240;
+pub(super) const MESSAGE: usize = 240;
 
 /// How the worker fares.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +50,7 @@ pub struct Head {
     wanted: Counter,
     /// 1: the worker sleeps until it is woken.
     idle: Counter,
-    state: AtomicU32,
+    pub(super) state: AtomicU32,
     /// Events that found no place while the worker could not write.
     lost: AtomicU64,
     /// How often a session waited for a place.
@@ -71,8 +71,8 @@ pub struct Head {
     pub shipped: AtomicU64,
     /// Bytes that are free on the trail's disk.
     pub free: AtomicU64,
-    message_len: AtomicU32,
-    message: [AtomicU32; MESSAGE / 4],
+    pub(super) message_len: AtomicU32,
+    pub(super) message: [AtomicU32; MESSAGE / 4],
 }
 
 #[repr(C, align(64))]
@@ -97,39 +97,42 @@ static RING: AtomicPtr<Head> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Maps the ring; called once, while the library is preloaded.
 pub fn register(megabytes: i32) {
-    let slots = (megabytes.max(1) as u64) << 20 >> SLOT.trailing_zeros();
-    let size = FIRST + slots as usize * SLOT;
-    // SAFETY: system calls with checked results; the mapping is zero-filled, which is a valid Head and valid slots.
-    unsafe {
-        let fd = libc::memfd_create(c"pgpci_ring".as_ptr(), libc::MFD_CLOEXEC);
-        if fd < 0 || libc::ftruncate(fd, size as i64) != 0 || libc::posix_fallocate(fd, 0, size as i64) != 0 {
-            pgrx::warning!("pgpci: no memory for the audit trail's ring; protected work is refused");
-            return;
-        }
-        let address = libc::mmap(
-            std::ptr::null_mut(),
-            size,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED,
-            fd,
-            0,
-        );
-        libc::close(fd);
-        if address == libc::MAP_FAILED {
-            pgrx::warning!("pgpci: no memory for the audit trail's ring; protected work is refused");
-            return;
-        }
-        (*address.cast::<Head>()).slots = slots;
-        RING.store(address.cast(), Ordering::Relaxed);
+    match map((megabytes.max(1) as u64) << 20 >> SLOT.trailing_zeros()) {
+        Some(head) => RING.store(head, Ordering::Relaxed),
+        None => pgrx::warning!("pgpci: no memory for the audit trail's ring; protected work is refused"),
     }
     ring_wait::register();
 }
 
-/// In the postmaster at start and after a crash, while no other process is alive: whoever claimed a place and did not
-/// complete it is gone.
+/// A new ring of so many slots. Its memory is there from the start: nobody dies of writing to it later.
+pub fn map(slots: u64) -> Option<*mut Head> {
+    let size = FIRST + slots as usize * SLOT;
+    // SAFETY: system calls with checked results; the mapping is zero-filled, which is a valid Head and valid slots.
+    unsafe {
+        let fd = libc::memfd_create(c"pgpci_ring".as_ptr(), libc::MFD_CLOEXEC);
+        if fd < 0 {
+            return None;
+        }
+        let made = libc::ftruncate(fd, size as i64) == 0 && libc::posix_fallocate(fd, 0, size as i64) == 0;
+        let (access, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        let address = if made {
+            libc::mmap(std::ptr::null_mut(), size, access, shared, fd, 0)
+        } else {
+            libc::MAP_FAILED
+        };
+        libc::close(fd);
+        if address == libc::MAP_FAILED {
+            return None;
+        }
+        (*address.cast::<Head>()).slots = slots;
+        Some(address.cast())
+    }
+}
+
+/// In the postmaster at start and after a crash, while no other process is alive.
 pub(super) fn processes_are_gone() {
     if let Some(head) = head() {
-        head.dead.0.store(head.head.0.load(Ordering::Acquire), Ordering::Release);
+        head.producers_are_gone();
         head.wanted.0.store(0, Ordering::Release);
         head.idle.0.store(0, Ordering::Release);
         head.set_state(State::Starting, "the trail worker has not started");
@@ -178,17 +181,7 @@ impl Head {
             pg_sys::MyProcPid as u32
         };
         let parts = event.len().div_ceil(DATA).max(1) as u64;
-        let room = self.slots - if reserve { 0 } else { self.slots / RESERVE };
-        let mut from = self.head.0.load(Ordering::Relaxed);
-        loop {
-            if from + parts - self.tail.0.load(Ordering::Acquire) > room {
-                return None;
-            }
-            match self.head.0.compare_exchange_weak(from, from + parts, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(now) => from = now,
-            }
-        }
+        let from = self.claim(parts, reserve)?;
         for (i, data) in (0..parts).zip(event.chunks(DATA).chain(std::iter::once(&[][..]))) {
             let slot = self.slot(from + i);
             // SAFETY: the slot is ours by the claim until it is stamped.
@@ -207,6 +200,26 @@ impl Head {
             ring_wait::wake_worker();
         }
         Some(from + parts)
+    }
+
+    /// Takes so many places, to be filled; None if there is no room.
+    pub fn claim(&self, parts: u64, reserve: bool) -> Option<u64> {
+        let room = self.slots - if reserve { 0 } else { self.slots / RESERVE };
+        let mut from = self.head.0.load(Ordering::Relaxed);
+        loop {
+            if from + parts - self.tail.0.load(Ordering::Acquire) > room {
+                return None;
+            }
+            match self.head.0.compare_exchange_weak(from, from + parts, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return Some(from),
+                Err(now) => from = now,
+            }
+        }
+    }
+
+    /// Whoever claimed a place and did not complete it is gone.
+    pub fn producers_are_gone(&self) {
+        self.dead.0.store(self.head.0.load(Ordering::Acquire), Ordering::Release);
     }
 
     /// What is at a place; an event is copied to `out`. Only the worker asks.
@@ -324,42 +337,5 @@ impl Head {
     /// A session waits for room.
     pub fn count_wait(&self) {
         self.waits.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How the worker fares.
-    pub fn state(&self) -> State {
-        match self.state.load(Ordering::Acquire) {
-            1 => State::Running,
-            2 => State::Full,
-            3 => State::Failing,
-            4 => State::Refusing,
-            _ => State::Starting,
-        }
-    }
-
-    /// Tells everybody how the worker fares, and why. Only the worker, and the postmaster while it is alone.
-    pub fn set_state(&self, state: State, why: &str) {
-        let why = why.as_bytes().get(..MESSAGE).unwrap_or(why.as_bytes());
-        for (word, bytes) in self.message.iter().zip(why.chunks(4)) {
-            let mut four = [0; 4];
-            four[..bytes.len()].copy_from_slice(bytes);
-            word.store(u32::from_ne_bytes(four), Ordering::Relaxed);
-        }
-        self.message_len.store(why.len() as u32, Ordering::Relaxed);
-        if self.state.swap(state as u32, Ordering::AcqRel) != state as u32 {
-            ring_wait::wake_waiters();
-        }
-    }
-
-    /// Why it does not fare well.
-    pub fn message(&self) -> String {
-        let len = (self.message_len.load(Ordering::Relaxed) as usize).min(MESSAGE);
-        let bytes: Vec<u8> = self
-            .message
-            .iter()
-            .flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes())
-            .take(len)
-            .collect();
-        String::from_utf8_lossy(&bytes).into_owned()
     }
 }

@@ -111,6 +111,9 @@ pub fn wait_for_room() -> bool {
 
 fn wait_until(is_done: impl Fn() -> bool, ask: impl Fn()) -> bool {
     let (Some(head), Some(waiting)) = (ring::head(), waiting()) else { return false };
+    if !session::has_postmaster() {
+        return false;
+    }
     let since = session::now();
     let variable = (&raw const waiting.variable).cast_mut();
     let mut prepared = false;

@@ -105,6 +105,12 @@ pub fn server_version() -> String {
     }
 }
 
+/// Whether there is a postmaster, and this is a process of its: not in single-user mode.
+pub fn has_postmaster() -> bool {
+    // SAFETY: reads a process-local variable.
+    unsafe { pg_sys::IsUnderPostmaster }
+}
+
 /// Whether this process takes part in shared memory as one that can wait.
 pub fn has_process() -> bool {
     // SAFETY: reads a process-local variable.
