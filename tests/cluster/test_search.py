@@ -1,5 +1,6 @@
 """A role that may store and read, but not search, tries to find hidden digits; and ordinary work goes on."""
 
+import re
 from contextlib import contextmanager
 
 import psycopg
@@ -845,7 +846,9 @@ def test_look_up_finds_and_moves_stored_values(arena):
 
 def test_nothing_was_changed_and_no_digits_were_logged(arena):
     assert arena.reveals() == CLEAR
-    assert VISA not in arena.log and VISA not in str(trail.records(arena))
+    # What has more digits is none.
+    number = re.compile(rf"(?<!\d){VISA}(?!\d)")
+    assert not number.search(arena.log) and not number.search(str(trail.records(arena)))
 
 
 EXPLAINED = {
