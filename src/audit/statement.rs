@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 use super::emit::{Room, emit};
 use super::{redaction, scope, transaction};
 use crate::access::tables;
-use crate::pg::{audited, session, statement, utility};
+use crate::pg::{audited, log, session, statement, utility};
 
 /// A statement that has started and not ended.
 struct Frame {
@@ -50,7 +50,13 @@ pub fn starts(desc: *mut pg_sys::QueryDesc, flags: i32) {
     let writes = crate::pg::query::writes(desc);
     let packed = pack(|packer| {
         packer.text(Field::Event, if is_foreign_key { b"FOREIGN KEY" } else { audited::command(desc) });
-        packer.statement(audited::source(desc));
+        let text = audited::source(desc);
+        // What the client sent was redacted where it is, above.
+        if log::is_client_text(text) {
+            packer.clean_statement(text);
+        } else {
+            packer.statement(text);
+        }
         audited::for_each_touched(desc, |touched| {
             packer.object(touched.name().as_bytes());
         });

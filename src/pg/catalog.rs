@@ -76,7 +76,7 @@ thread_local! {
     static GENERATION: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Changes whenever something that a cached decision rests on may have changed: our tables, memberships.
+/// Changes whenever something that a cached decision rests on may have changed: our tables, roles, memberships.
 pub fn generation() -> u64 {
     if MISSED.get() && !session::is_decoding() {
         MISSED.set(false);
@@ -243,12 +243,13 @@ fn register() {
         ] {
             pg_sys::CacheRegisterSyscacheCallback(cache as _, Some(forget), pg_sys::Datum::from(0usize));
         }
-        let memberships = pg_sys::SysCacheIdentifier::AUTHMEMMEMROLE;
-        pg_sys::CacheRegisterSyscacheCallback(
-            memberships as _,
-            Some(changed_role),
-            pg_sys::Datum::from(0usize),
-        );
+        for cache in [pg_sys::SysCacheIdentifier::AUTHMEMMEMROLE, pg_sys::SysCacheIdentifier::AUTHOID] {
+            pg_sys::CacheRegisterSyscacheCallback(
+                cache as _,
+                Some(changed_role),
+                pg_sys::Datum::from(0usize),
+            );
+        }
         pg_sys::CacheRegisterRelcacheCallback(Some(changed_relation), pg_sys::Datum::from(0usize));
     }
 }

@@ -72,11 +72,19 @@ pub fn with_client_text(mut f: impl FnMut(&mut [u8]) -> bool) -> bool {
         let portal = pg_sys::ActivePortal.as_ref().map_or(std::ptr::null(), |portal| portal.sourceText);
         let mut changed = false;
         with_text(statement.cast_mut(), |text| changed |= f(text));
-        if portal != statement {
+        // Mostly a copy of the same.
+        if portal != statement && !is_same(portal, statement) {
             with_text(portal.cast_mut(), |text| changed |= f(text));
         }
         changed
     }
+}
+
+/// # Safety
+/// C strings or null.
+unsafe fn is_same(one: *const c_char, other: *const c_char) -> bool {
+    // SAFETY: by contract.
+    unsafe { !one.is_null() && !other.is_null() && CStr::from_ptr(one) == CStr::from_ptr(other) }
 }
 
 /// The text that the client sent.
@@ -85,6 +93,22 @@ pub fn client_text<'a>() -> &'a [u8] {
     unsafe {
         let text = pg_sys::debug_query_string;
         if text.is_null() { &[] } else { CStr::from_ptr(text).to_bytes() }
+    }
+}
+
+/// Whether a text is a part of what `with_client_text` goes over.
+pub fn is_client_text(text: &[u8]) -> bool {
+    if !port::has_client() {
+        return false;
+    }
+    // SAFETY: C strings or null; only addresses are compared.
+    unsafe {
+        let portal = pg_sys::ActivePortal.as_ref().map_or(std::ptr::null(), |portal| portal.sourceText);
+        [pg_sys::debug_query_string, portal].into_iter().filter(|whole| !whole.is_null()).any(|whole| {
+            let whole = CStr::from_ptr(whole).to_bytes().as_ptr_range();
+            let part = text.as_ptr_range();
+            whole.start <= part.start && part.end <= whole.end
+        })
     }
 }
 

@@ -175,3 +175,75 @@ def test_nothing_of_ours_shows_a_card_number(audited):
     audited.configure("log_statement = 'none'")
     assert VISA not in str(trail.records(audited)) and "very secret" not in str(trail.records(audited))
     trail.assert_verifies(audited)
+
+
+@pytest.mark.parametrize("encoding, sent, written", [
+    ("LATIN1", "Gr\u00fc\u00dfe", "Gr\u00fc\u00dfe"),
+    ("SQL_ASCII", "Gr\u00fc\u00dfe", "Gr\u00fc\u00dfe"),
+    ("EUC_JP", "\u65e5\u672c", "\u65e5\u672c"),
+])
+def test_texts_of_other_encodings(audited, encoding, sent, written):
+    name = encoding.lower()
+    audited.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
+    with audited.connect(dbname=name, client_encoding="UTF8") as conn:
+        conn.execute(f"SELECT '{sent}' AS greeting")
+        assert of(audited, conn, statement=lambda it: it and f"'{written}'" in it)
+
+
+def test_bytes_that_are_no_text(audited):
+    """One record that every reader parses, whatever comes."""
+    sql = b"SELECT 'a\nb\"c', '\xff\xfe', '\x01'"
+    done = audited.run("psql", "-X", "-q", dbname="sql_ascii", input=sql, PGCLIENTENCODING="SQL_ASCII")
+    assert done.returncode == 0
+    record = trail.wait_for(audited, database="sql_ascii", statement=lambda it: it and "a\nb" in it)[0]
+    assert record["statement"] == "SELECT 'a\nb\"c', '\\xff\\xfe', '\x01'"
+
+
+def test_a_long_statement_is_cut(audited):
+    with audited.connect() as conn:
+        sql = "SELECT length('" + "x" * 20_000_000 + "')"
+        conn.execute(sql)
+        record = of(audited, conn, statement=lambda it: it and it.startswith("SELECT length('xxx"))[0]
+        assert record["statement_bytes"] == len(sql) and len(record["statement"]) == 8192
+
+
+def test_a_parallel_query_is_one(audited):
+    audited.execute("CREATE TABLE public.big AS SELECT i, NULL::pci.pan AS card FROM generate_series(1, 20000) i; GRANT ALL ON public.big TO plain")
+    with audited.connect("plain") as conn:
+        conn.execute("SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET max_parallel_workers_per_gather = 2")
+        plan = str(conn.execute("EXPLAIN (ANALYZE) SELECT count(i) FROM public.big").fetchall())
+        assert "Workers Launched: 2" in plan
+        conn.execute("SELECT count(i) FROM public.big")
+        of(audited, conn, statement="SELECT count(i) FROM public.big")
+        pid = conn.info.backend_pid
+    trail.wait_for(audited, pid=pid, event="LOGOUT")
+    assert len(trail.events(audited, pid=pid, statement="SELECT count(i) FROM public.big")) == 1
+
+
+def test_two_phase_commit(fresh_cluster):
+    one = fresh_cluster("max_prepared_transactions = 5")
+    with one.connect("full") as conn:
+        conn.execute("BEGIN")
+        conn.execute("INSERT INTO payments VALUES (60, %s, 1)", (VISA_2,))
+        conn.execute("PREPARE TRANSACTION 'later'")
+        intent = of(one, conn, event="PREPARE TRANSACTION", success=None)[0]
+        assert of(one, conn, event="PREPARE TRANSACTION", success=True, xid=intent["xid"])
+    with one.connect("full") as conn:
+        conn.execute("COMMIT PREPARED 'later'")
+        assert of(one, conn, event="COMMIT PREPARED")[0]["objects"] == ["transaction later"]
+    one.stop()
+    trail.assert_verifies(one)
+
+
+def test_other_extensions_get_redacted_text(fresh_cluster):
+    one = fresh_cluster("shared_preload_libraries = 'pg_stat_statements, auto_explain, pgpci'", "auto_explain.log_min_duration = 0",
+                        set_up=False)
+    one.execute("CREATE EXTENSION pg_stat_statements")
+    one.execute(f"CREATE ROLE x PASSWORD 'very secret'; SELECT '{VISA}'; COMMENT ON ROLE x IS '{MASTERCARD}'")
+    with one.connect() as conn:
+        conn.execute(f"SELECT %s /* {VISA} */", ("a",), prepare=True)
+        conn.execute(f"SELECT %s /* {VISA} */", ("a",), prepare=True)
+    kept = str(one.execute("SELECT query FROM pg_stat_statements")) + one.log
+    for secret in (VISA, MASTERCARD, "very secret"):
+        assert secret not in kept
+    assert "411111******1111" in kept and "555555******4444" in kept

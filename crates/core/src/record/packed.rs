@@ -96,6 +96,16 @@ impl<'b> Packer<'b> {
         self
     }
 
+    /// A statement that was redacted, or holds nothing to be.
+    pub fn clean_statement(&mut self, statement: &[u8]) -> &mut Self {
+        if statement.len() > STATEMENT {
+            return self.statement(statement);
+        }
+        self.start(Field::Statement, statement.len());
+        self.put(statement);
+        self
+    }
+
     /// A number.
     pub fn number(&mut self, field: Field, number: u64) -> &mut Self {
         self.start(field, 8);
@@ -294,10 +304,18 @@ mod tests {
         let mut packer = Packer::new(&mut buffer, Class::Read, Time::from_micros(0));
         packer.statement(&statement);
         let unpacked = unpack(packer.finish()).unwrap();
-        let kept = unpacked.event.statement.unwrap();
+        let kept = unpacked.event.statement.clone().unwrap();
+        let kept = Text::from(kept.to_str_lossy().into_owned());
         assert!(kept.as_bytes().starts_with(b"SELECT '411111******1111' "));
         assert!(kept.as_bytes().ends_with(b" 411111**"));
         assert_eq!(unpacked.event.statement_bytes, Some(statement.len() as u64));
+        // Said to be clean, it is cut all the same, and then redacted.
+        let mut packer = Packer::new(&mut buffer, Class::Read, Time::from_micros(0));
+        packer.clean_statement(&statement);
+        assert_eq!(unpack(packer.finish()).unwrap().event.statement.unwrap(), kept);
+        let mut packer = Packer::new(&mut buffer, Class::Read, Time::from_micros(0));
+        packer.clean_statement(b"SELECT 1");
+        assert_eq!(unpack(packer.finish()).unwrap().event.statement, Some("SELECT 1".into()));
     }
 
     #[test]
