@@ -46,6 +46,7 @@ unsafe extern "C-unwind" {
 static mut NEXT_PLANNER: pg_sys::planner_hook_type = None;
 static mut NEXT_START: pg_sys::ExecutorStart_hook_type = None;
 static mut NEXT_RUN: pg_sys::ExecutorRun_hook_type = None;
+static mut NEXT_AUTHENTICATION: pg_sys::libpq::ClientAuthentication_hook_type = None;
 static mut NEXT_LOG: pg_sys::emit_log_hook_type = None;
 static mut NEXT_END: pg_sys::ExecutorEnd_hook_type = None;
 static mut NEXT_UTILITY: pg_sys::ProcessUtility_hook_type = None;
@@ -64,6 +65,8 @@ pub fn install() {
         pg_sys::ExecutorStart_hook = Some(executor_start);
         NEXT_RUN = pg_sys::ExecutorRun_hook;
         pg_sys::ExecutorRun_hook = Some(executor_run);
+        NEXT_AUTHENTICATION = pg_sys::libpq::ClientAuthentication_hook;
+        pg_sys::libpq::ClientAuthentication_hook = Some(authentication);
         NEXT_LOG = pg_sys::emit_log_hook;
         pg_sys::emit_log_hook = Some(emit_log);
         NEXT_END = pg_sys::ExecutorEnd_hook;
@@ -168,6 +171,22 @@ unsafe extern "C-unwind" fn executor_run(
 #[pg_guard]
 unsafe extern "C-unwind" fn ran_own(desc: *mut pg_sys::QueryDesc) {
     audit::ran(desc)
+}
+
+unsafe extern "C-unwind" fn authentication(port: *mut pg_sys::libpq::be::Port, status: c_int) {
+    // SAFETY: plain old frame: only Copy values live across the calls.
+    unsafe {
+        authentication_own(status);
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
+        if let Some(next) = NEXT_AUTHENTICATION {
+            next(port, status);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn authentication_own(status: c_int) {
+    audit::authenticated(status)
 }
 
 unsafe extern "C-unwind" fn emit_log(data: *mut pg_sys::ErrorData) {

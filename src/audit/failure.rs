@@ -27,6 +27,7 @@ pub fn logged(mut message: Message) {
 fn record(message: &Message) {
     let sqlstate = message.sqlstate();
     if !session::is_logged_in() {
+        session::login_fails();
         return emit(Class::Auth, Room::Never, |packer| {
             packer.text(Field::Event, b"LOGIN");
             outcome(packer, message);

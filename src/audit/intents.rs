@@ -2,9 +2,11 @@
 //! commit log knows what became of them.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
+use memchr::memmem;
 use pgpci_core::record::{Body, Class, Event, Record, Text, parse};
 
 use crate::pg::commit_log::{self, Fate};
@@ -13,8 +15,10 @@ use crate::pg::commit_log::{self, Fate};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Older than this the commit log may not be: a quarter of the transaction numbers.
 const FORGOTTEN: u64 = 1 << 30;
-/// In so many segments before the last an intent is looked for.
-const SEGMENTS: usize = 2;
+/// In more than so many bytes before the end no intent is looked for: it is closed within seconds.
+const ENOUGH: usize = 128 << 20;
+/// What lines about intents contain.
+const MARK: &[u8] = b"\"class\":\"WRITE\",\"event\":\"";
 
 /// An intent, and whose it is.
 struct Intent {
@@ -33,17 +37,26 @@ pub struct Intents {
 }
 
 impl Intents {
-    /// Those that the last boot left open.
-    pub fn of_last_boot(segments: &[(u64, std::path::PathBuf)], boot: u64) -> std::io::Result<Self> {
+    /// Those that were left open since the server last stopped in order: perhaps by more than one boot, each of which
+    /// crashed before it could look.
+    pub fn left_open(segments: &[(u64, PathBuf)]) -> io::Result<Self> {
+        let mut texts = Vec::new();
+        let mut bytes = 0;
+        for (i, (_, path)) in segments.iter().rev().enumerate() {
+            let text = fs::read(path)?;
+            bytes += text.len();
+            if i > 0 && (bytes > ENOUGH || memmem::rfind(&text, b"\"kind\":\"stop\"").is_some()) {
+                break;
+            }
+            texts.push(text);
+        }
         let mut intents = Intents::default();
-        let from = segments.len().saturating_sub(SEGMENTS + 1);
-        for (_, path) in &segments[from..] {
-            for (i, line) in fs::read(path)?.split(|byte| *byte == b'\n').enumerate() {
-                let Ok(Record { body, .. }) = parse(line) else { break };
-                match body {
-                    Body::Segment(head) if i == 0 && head.boot != boot => break,
-                    Body::Event(event) => intents.note(&event, None),
-                    _ => {}
+        for text in texts.iter().rev() {
+            // Few lines are about that, and the sessions of the new boot wait.
+            let lines = text.split(|byte| *byte == b'\n').filter(|line| memmem::find(line, MARK).is_some());
+            for record in lines.map_while(|line| parse(line).ok()) {
+                if let Record { body: Body::Event(event), .. } = record {
+                    intents.note(&event, None);
                 }
             }
         }

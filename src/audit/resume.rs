@@ -54,7 +54,7 @@ pub fn resume(head: &Head, policy: Policy) -> Result<Open, Failure> {
             Ok(recovered) => {
                 state = recovered.state;
                 if state.crash.is_some() {
-                    intents = Intents::of_last_boot(&list, state.boot)?;
+                    intents = Intents::left_open(&list)?;
                 }
                 break;
             }

@@ -9,6 +9,8 @@ use crate::pg::{port, ring_wait, session, session_end};
 
 thread_local! {
     static LOGGED_IN: Cell<bool> = const { Cell::new(false) };
+    // Somebody failed to authenticate, and no error has told of it yet.
+    static REFUSED: Cell<bool> = const { Cell::new(false) };
     static LAST_WORD: Cell<[u8; 5]> = const { Cell::new(*b"00000") };
 }
 
@@ -35,6 +37,29 @@ pub fn first_commit() {
             packer.object(b"replication");
         }
     });
+}
+
+/// PostgreSQL's STATUS_ERROR: the proof of identity was wrong. A client that hung up to ask for one has another.
+const WRONG: i32 = -1;
+
+/// The authentication is over. What it refused is told by the error that follows; where errors that end a session are
+/// not logged, by the end of the process.
+pub fn authenticated(status: i32) {
+    if status == WRONG {
+        REFUSED.set(true);
+        session_end::at_end(|| {
+            if REFUSED.get() {
+                emit(Class::Auth, Room::Never, |packer| {
+                    packer.text(Field::Event, b"LOGIN").number(Field::Success, 0);
+                });
+            }
+        });
+    }
+}
+
+/// A login fails by an error that tells of it.
+pub fn login_fails() {
+    REFUSED.set(false);
 }
 
 /// The session ends by this error.

@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 use super::emit::{Room, emit};
 use super::{redaction, scope, transaction};
 use crate::access::tables;
-use crate::pg::{audited, log, session, statement, utility};
+use crate::pg::{audited, log, port, session, statement, utility};
 
 /// A statement that has started and not ended.
 struct Frame {
@@ -191,7 +191,13 @@ pub fn subtransaction_aborts() {
 /// A transaction is over. A procedure that ends it goes on.
 pub fn transaction_ends(is_aborted: bool) {
     let failure = FAILURE.take();
-    let is_failure = is_aborted && failure.is_some();
+    let is_silent = is_aborted && failure.is_none() && port::has_client() && log::fails_silently();
+    let is_failure = is_aborted && (failure.is_some() || is_silent);
+    if is_silent && FRAMES.with_borrow(Vec::is_empty) {
+        emit(Class::Session, Room::Never, |packer| {
+            packer.text(Field::Event, b"STATEMENT").number(Field::Success, 0);
+        });
+    }
     while let Some(frame) = FRAMES.with_borrow_mut(|frames| {
         let at = frames.iter().rposition(|it| is_failure || !it.is_utility)?;
         Some(frames.remove(at))

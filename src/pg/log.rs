@@ -87,6 +87,15 @@ unsafe fn is_same(one: *const c_char, other: *const c_char) -> bool {
     unsafe { !one.is_null() && !other.is_null() && CStr::from_ptr(one) == CStr::from_ptr(other) }
 }
 
+/// Whether errors are not logged, so that nobody is told of them; and one of them is undoing the transaction: its
+/// statement is over, and nothing was said to that end.
+pub fn fails_silently() -> bool {
+    // SAFETY: reads backend-local variables.
+    unsafe {
+        pg_sys::log_min_messages > pgrx::PgLogLevel::ERROR as i32 && pg_sys::debug_query_string.is_null()
+    }
+}
+
 /// The text that the client sent.
 pub fn client_text<'a>() -> &'a [u8] {
     // SAFETY: a C string or null.

@@ -5,7 +5,7 @@
 //! it is complete; the worker takes them in order, and moves `tail` when what they held is on the disk. A part of the
 //! slots is left to the log hook and to transactions that have committed, which never wait.
 
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 use pgrx::pg_sys;
 
@@ -196,6 +196,8 @@ impl Head {
                 (*slot).stamp.store(from + i + 1, Ordering::Release);
             }
         }
+        // The worker says that it sleeps before it looks a last time.
+        fence(Ordering::SeqCst);
         if self.idle.0.load(Ordering::Acquire) == 1 && self.idle.0.swap(0, Ordering::AcqRel) == 1 {
             ring_wait::wake_worker();
         }

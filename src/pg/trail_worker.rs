@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags};
 use pgrx::{pg_guard, pg_sys};
 
+use crate::pg::ring::State;
 use crate::pg::{mailbox, ring, ring_wait};
 
 /// After a stop was asked for, sessions have so long to end.
@@ -49,6 +50,9 @@ pub extern "C-unwind" fn pgpci_trail_main(_arg: pg_sys::Datum) {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
     let Some(mut work) = MAKE.get().map(|make| make()) else { return };
     ring_wait::set_worker(mailbox::my_latch());
+    if let Some(head) = ring::head() {
+        head.set_state(State::Starting, "the trail worker is starting");
+    }
     while !BackgroundWorker::sigterm_received() {
         if BackgroundWorker::sighup_received() {
             // SAFETY: the worker is at its top level.

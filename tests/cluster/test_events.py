@@ -247,3 +247,30 @@ def test_other_extensions_get_redacted_text(fresh_cluster):
     for secret in (VISA, MASTERCARD, "very secret"):
         assert secret not in kept
     assert "411111******1111" in kept and "555555******4444" in kept
+
+
+def test_failures_that_are_not_logged(fresh_cluster):
+    one = fresh_cluster("log_min_messages = panic")
+    one.execute("ALTER ROLE plain PASSWORD 'right'")
+    hba = one.data / "pg_hba.conf"
+    hba.write_text("host all plain all scram-sha-256\n" + hba.read_text())
+    with one.connect("full") as conn:
+        with pytest.raises(psycopg.Error):
+            conn.execute("SELECT 1 / amount FROM payments WHERE amount - amount = 0 / (id - id)")
+        failed = of(one, conn, success=False)[0]
+        assert failed["objects"] == ["public.payments(id,amount)"] and "sqlstate" not in failed
+        with pytest.raises(psycopg.Error):
+            conn.execute("SELEKT 1")
+        of(one, conn, event="STATEMENT", success=False)
+        conn.execute("BEGIN; SELECT 1; ROLLBACK")
+        pid = conn.info.backend_pid
+    trail.wait_for(one, pid=pid, event="LOGOUT")
+    assert len(trail.events(one, pid=pid, success=False)) == 2
+    one.execute("SELECT pg_reload_conf()")
+
+    def refused():
+        try:
+            one.connect("plain", password="wrong").close()
+        except psycopg.OperationalError:
+            return trail.events(one, event="LOGIN", success=False, session_user="plain")
+    assert "sqlstate" not in until(refused, "the login fails")[0]

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import trail
 from conftest import CLEAR, ROOT, VISA_2, VISA_3, Cluster
-from test_keys import until
+from test_keys import children, command_line, until
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_a_copy_is_another_node(fresh_cluster):
     assert trail.verify(one)[0] in (0, 6)
 
 
-@pytest.mark.parametrize("victim", ["backend", "writer"])
+@pytest.mark.parametrize("victim", ["backend", "writer", "postmaster"])
 def test_intents_are_resolved_from_the_commit_log(fresh_cluster, victim):
     """Whatever is killed while transactions commit: each that committed has its record, with the true outcome."""
     one = fresh_cluster(set_up=True)
@@ -204,6 +204,9 @@ def test_intents_are_resolved_from_the_commit_log(fresh_cluster, victim):
         until(lambda: commits() > before + 200, "the load runs")
         if victim == "writer":
             os.kill(trail.writer(one), signal.SIGKILL)
+        elif victim == "postmaster":
+            processes = [one.postmaster, *children(one.postmaster)]
+            os.kill(one.postmaster, signal.SIGKILL)
         else:
             with one.connect() as conn:
                 pid = conn.execute("SELECT pid FROM pg_stat_activity WHERE usename = 'full' LIMIT 1").fetchone()[0]
@@ -211,6 +214,11 @@ def test_intents_are_resolved_from_the_commit_log(fresh_cluster, victim):
         stop.set()
         for thread in threads:
             thread.join()
+        if victim == "postmaster":
+            until(lambda: not any(command_line(pid) for pid in processes), "all processes end")
+            for lock in (one.data / "postmaster.pid", one.dir / f".s.PGSQL.{one.port}.lock"):
+                lock.unlink(missing_ok=True)
+            one.start()
 
         def back():
             try:
