@@ -186,10 +186,10 @@ unsafe fn look_for_keys(oid: pg_sys::Oid) -> Keys {
             keys.beside.extend(partition::key_columns(relation).into_iter().map(i32::from));
         }
         for index in oids(pg_sys::RelationGetIndexList(relation)) {
-            let columns = pan_index(relation, index);
-            keys.compares |= columns.is_some();
+            let shows = pan_index(relation, index);
+            keys.compares |= shows.is_some();
             // What is unique beside a card number stays open: that it is taken is counted.
-            keys.shows |= columns.is_some_and(|(shows, _)| shows);
+            keys.shows |= shows == Some(true);
         }
         let children = partition::children(relation);
         pg_sys::RelationClose(relation);
@@ -207,11 +207,11 @@ unsafe fn look_for_keys(oid: pg_sys::Oid) -> Keys {
     keys
 }
 
-/// The columns of an index that has a card number among its keys, and whether it is unique or an exclusion constraint.
+/// Whether an index that has a card number among its keys is unique or an exclusion constraint; None for others.
 ///
 /// # Safety
 /// `relation` is open, `index` is one of its.
-unsafe fn pan_index(relation: pg_sys::Relation, index: pg_sys::Oid) -> Option<(bool, Vec<i16>)> {
+unsafe fn pan_index(relation: pg_sys::Relation, index: pg_sys::Oid) -> Option<bool> {
     // SAFETY: by contract; the index is released.
     unsafe {
         let index = pg_sys::RelationIdGetRelation(index);
@@ -222,14 +222,13 @@ unsafe fn pan_index(relation: pg_sys::Relation, index: pg_sys::Oid) -> Option<(b
         // By the table's columns, for an index may store something else (a hash); an expression (column 0) has only the
         // index's own.
         let columns = (*form).indkey.values.as_ptr();
-        let columns: Vec<i16> = (0..(*form).indnkeyatts as usize).map(|k| *columns.add(k)).collect();
-        let holds_pan = columns.iter().enumerate().any(|(k, column)| match *column {
+        let holds_pan = (0..(*form).indnkeyatts as usize).any(|k| match *columns.add(k) {
             0 => catalog::contains_pan((*compat::attribute((*index).rd_att, k)).atttypid),
             column => column_holds_pan((*relation).rd_id, column),
         });
         let shows = (*form).indisunique || (*form).indisexclusion;
         pg_sys::RelationClose(index);
-        holds_pan.then_some((shows, columns))
+        holds_pan.then_some(shows)
     }
 }
 

@@ -612,7 +612,7 @@ def test_copies_that_nothing_compares(arena, name):
     assert error is None, f"{error.sqlstate}: {error}"
 
 
-@pytest.mark.parametrize("operator", ["*=", "*<", "*>", "*<=", "*>="])
+@pytest.mark.parametrize("operator", ["*<", "*>"])
 def test_order_of_stored_bytes_tells_nothing(arena, operator):
     """A guess of the same mask that hits is where one is that misses: what differs first in the bytes is the nonce."""
     found = []
