@@ -25,6 +25,7 @@ pub(super) struct Worker {
 struct Open {
     session: Session,
     generation: u64,
+    slot: Slot,
     /// The token's serial number.
     serial: String,
     /// Keys found in this session, by their labels.
@@ -95,7 +96,8 @@ impl Worker {
             Some(open) if open.generation == loaded.generation => open,
             _ => open(&library, loaded)?,
         };
-        let result = find(&mut open, kek).and_then(|key| f(&open, key).map_err(|error| trouble(&error)));
+        let result = find(&mut open, &loaded.context, kek)
+            .and_then(|key| f(&open, key).map_err(|error| trouble(&error)));
         match result {
             Ok(value) => {
                 self.open = Some(open);
@@ -119,7 +121,7 @@ fn open(library: &Library, loaded: &Loaded) -> Result<Open, Trouble> {
         let _ = session.close();
         return Err(trouble);
     }
-    Ok(Open { session, generation: *generation, serial, keys: HashMap::new() })
+    Ok(Open { session, generation: *generation, slot, serial, keys: HashMap::new() })
 }
 
 /// The slot whose token has the label, and the token's serial number.
@@ -147,7 +149,7 @@ fn slot(context: &Pkcs11, label: &str) -> Result<(Slot, String), Trouble> {
     })
 }
 
-fn find(open: &mut Open, kek: &str) -> Result<ObjectHandle, Trouble> {
+fn find(open: &mut Open, context: &Pkcs11, kek: &str) -> Result<ObjectHandle, Trouble> {
     if let Some(key) = open.keys.get(kek) {
         return Ok(*key);
     }
@@ -165,7 +167,11 @@ fn find(open: &mut Open, kek: &str) -> Result<ObjectHandle, Trouble> {
             open.keys.insert(kek.to_string(), *key);
             Ok(*key)
         }
-        [] => told(FailureKind::NotConfigured, "make an AES key on the token: none has the label"),
+        [] => {
+            // A module may find nothing on a token that went away just now.
+            context.get_token_info(open.slot).map_err(|error| trouble(&error))?;
+            told(FailureKind::NotConfigured, "make an AES key on the token: none has the label")
+        }
         _ => told(FailureKind::Invalid, "rename one key on the token: two have the label"),
     }
 }
