@@ -211,7 +211,7 @@ def pgbench(script, mode="prepared", role="reader", database="postgres", where="
     command = ["pgbench", "-n", "-M", mode, "-c", clients, "-j", 2, "-T", slice_seconds, "-h", DIR / where, "-p", port, "-U", role]
     command += builtin or ["-f", script]
     run = subprocess.run([str(c) for c in [*command, database]], capture_output=True, text=True)
-    rate = re.search(r"tps = ([\d.]+) \(without", run.stdout)
+    rate = re.search(r"tps = ([\d.]+) \((?:without|including)", run.stdout)
     if run.returncode or not rate or " aborted" in run.stderr:
         sys.exit(f"bench: pgbench: {run.stderr}")
     return float(rate[1])
@@ -252,13 +252,43 @@ def bystanders():
     for name, (database, where, port) in places.items():
         init = ["pgbench", "-i", "-q", "-s", "2", "-h", DIR / where, "-p", port, "-U", "postgres", database]
         subprocess.run([str(c) for c in init], check=True, capture_output=True)
+        # An ordinary role: all that a superuser does is recorded.
+        psql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC", database=database, where=where, port=port)
+        if where == "without" and not psql("SELECT 1 FROM pg_roles WHERE rolname = 'reader'", where=where, port=port):
+            psql("CREATE ROLE reader LOGIN", where=where, port=port)
         measures[name] = (lambda: None, lambda d=database, w=where, p=port: pgbench(
-            None, "simple", "postgres", d, w, p, 2, ["-S"], 1))
+            None, "simple", "reader", d, w, p, 2, ["-S"], 1))
     # The difference looked for is smaller than the noise of a slice.
     rounds(measures, 5 * ROUNDS)
     ratio = lambda other: raw["bystander with extension"] / raw[other]
     at_least("statements without a pan, rate with / without extension", ratio("bystander without extension"), "x", 0.97, "pgbench -S")
     at_least("statements without a pan, rate with / without library", ratio("bystander without library"), "x", 0.97, "pgbench -S")
+
+
+def trail():
+    """What the audit trail costs those who have nothing to do with card numbers, with the default scope and with all."""
+    places = {"none": ("without", PORT + 1), "default": ("with", PORT), "all": ("all", PORT + 2)}
+    for name, (where, port) in places.items():
+        if name == "all":
+            psql("CREATE ROLE reader LOGIN", where=where, port=port)
+        psql("CREATE DATABASE trail OWNER reader", where=where, port=port)
+        if name == "default":
+            psql("CREATE EXTENSION pgpci", database="trail")
+        init = ["pgbench", "-i", "-q", "-s", "2", "-h", DIR / where, "-p", port, "-U", "reader", "trail"]
+        subprocess.run([str(c) for c in init], check=True, capture_output=True)
+    kinds = {"select-only": ["-S"], "tpcb-like": ["-b", "tpcb-like"], "login": ["-S", "-C"]}
+    measures = {}
+    for kind, builtin in kinds.items():
+        for name, (where, port) in places.items():
+            measures[f"trail {kind} {name}"] = (lambda: None, lambda b=builtin, w=where, p=port: pgbench(
+                None, "prepared", "reader", "trail", w, p, 4, b, 1))
+    rounds(measures, 5 * ROUNDS)
+    print("audit trail, prepared, 4 clients; a second:", ", ".join(f"{n.removeprefix('trail ')} {raw[n]:.0f}" for n in measures))
+    ratio = lambda kind, name: raw[f"trail {kind} {name}"] / raw[f"trail {kind} none"]
+    at_least("select-only, audit_scope = default / no library", ratio("select-only", "default"), "x", 0.97)
+    at_least("select-only, audit_scope = all / no library", ratio("select-only", "all"), "x", 0.90)
+    at_least("tpcb-like, audit_scope = all / no library", ratio("tpcb-like", "all"), "x", 0.95)
+    at_least("login (pgbench -C), audit_scope = default / no library", ratio("login", "default"), "x", 0.97)
 
 
 def main():
@@ -275,6 +305,7 @@ def main():
     scans()
     lookups()
     bystanders()
+    trail()
     missed = sum(r["passed"] is False for r in rows)
     print(f"\n{sum(r['passed'] is True for r in rows)} targets met, {missed} missed")
     RESULTS.mkdir(exist_ok=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# pan against text and pgcrypto, in one run. BENCH_ROWS=1000000 BENCH_ROUNDS=3; SKIP_INSTALL=1 takes the installed pgpci.
+# pan against text and pgcrypto, and the audit trail against none, in one run. BENCH_ROWS=1000000 BENCH_ROUNDS=3; SKIP_INSTALL=1 takes the installed pgpci.
 # Writes bench-results/bench.json and bench-results/bench.svg; what misses its target is printed as a miss.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,6 +12,7 @@ cleanup() {
     MODE=immediate scripts/cluster.sh stop "$dir/with"
     MODE=immediate scripts/cluster.sh stop "$dir/beside"
     MODE=immediate scripts/cluster.sh stop "$dir/without"
+    MODE=immediate scripts/cluster.sh stop "$dir/all"
     rm -rf "$dir"
 }
 trap cleanup EXIT
@@ -24,4 +25,6 @@ scripts/cluster.sh start "$dir/with" "$port" "${conf[@]}"
 # Two more, alike and empty but for the library: what it costs statements that have nothing to do with card numbers.
 scripts/cluster.sh start "$dir/beside" $((port + 2)) "${conf[@]}"
 KEY=no scripts/cluster.sh start "$dir/without" $((port + 1)) "${conf[@]}" "shared_preload_libraries = ''"
+# And with everything recorded.
+KEY=no scripts/cluster.sh start "$dir/all" $((port + 2)) "${conf[@]}" "pgpci.audit_scope = all"
 python3 benches/bench.py "$dir" "$port"

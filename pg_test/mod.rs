@@ -7,6 +7,7 @@ mod counters;
 mod mailbox;
 mod nonce;
 mod report;
+mod ring;
 mod secret_memory;
 mod set_up;
 mod tree;

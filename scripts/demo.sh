@@ -120,7 +120,7 @@ refused support "SELECT pci.reveal(card) FROM payments WHERE id = 1000"
 refused disputes "SELECT pci.reveal(card, 'curiosity') FROM payments WHERE id = 1000"
 title "   ... or granted, for a purpose, and recorded"
 as disputes "SELECT id, card, pci.reveal(card, 'chargeback') FROM payments WHERE id = 1000"
-grep -h 'pgpci: \(REVEAL\|DENIED\)' "$dir/server.log" | sed 's/.*LOG:  /server log:  /' | tail -4
+cat "$dir"/data.pgpci/trail/*.jsonl | grep -E '"event":"(reveal|DENIED)"' | sed 's/.*"time"/the trail:  "time"/' | tail -4
 
 title "7. On the disk"
 as postgres "SELECT pg_column_size(card) AS bytes_a_value FROM payments WHERE id = 1000" \

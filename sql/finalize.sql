@@ -10,3 +10,6 @@ REVOKE EXECUTE ON FUNCTION
     pci.text_hash_pan_extended(text, bigint), pci.pan_typanalyze(internal),
     pci.init(text[], text[], text[], text, text), pci.key_usage(bigint), pci.rehashed(pci.pan)
 FROM PUBLIC;
+-- The functions behind these ask for an auditor.
+GRANT SELECT ON pci.audit_trail, pci.audit_status, pci.failed_logins, pci.reveals_by_day, pci.privilege_changes, pci.denied_access,
+    pci.after_hours_access, pci.controls_changed TO PUBLIC;

@@ -5,11 +5,12 @@ use std::cell::{Cell, RefCell};
 use pgrx::pg_sys;
 
 use crate::access::{conflicts, ddl, indexing, roles, search, storing, tables};
+use crate::audit;
 use crate::error::Result;
 use crate::pan::{comparand, hashed, output};
 use crate::pg::activity::{self, Kind};
 use crate::pg::statement::{self, Utility};
-use crate::pg::{catalog, comparands, ddl as pg_ddl, glance, query, relation, session, walk_plan};
+use crate::pg::{audited, catalog, comparands, ddl as pg_ddl, glance, query, relation, session, walk_plan};
 use walk_plan::Vaults;
 
 /// Whether this statement is none of ours, as far as can be told by looking: then no hook does anything but call the
@@ -21,11 +22,6 @@ pub fn is_bystander() -> bool {
 /// Whether the session has parse and plan trees printed into the log.
 pub fn prints_trees() -> bool {
     pg_ddl::prints_trees() && !is_bystander()
-}
-
-/// Whether anything is open that the end of a query closes.
-pub fn has_open() -> bool {
-    activity::has_started() || conflicts::is_writing()
 }
 
 /// What is known of a query before it is planned.
@@ -153,6 +149,9 @@ pub fn stops(depth: usize) {
 
 /// A plan ends.
 pub fn end(desc: *mut pg_sys::QueryDesc) {
+    if !activity::has_started() {
+        return conflicts::end(desc);
+    }
     let kind = activity::started(desc as usize);
     activity::ends(desc as usize);
     conflicts::end(desc);
@@ -225,6 +224,9 @@ pub fn utility_ends(begun: Begun, node: *mut pg_sys::Node) {
 
 /// An object was made.
 pub fn object_created(class: pg_sys::Oid, object: pg_sys::Oid, column: i32, is_internal: bool) {
+    if session::can_read_catalog() && !is_internal {
+        audit::object(class, object);
+    }
     if !catalog::is_absent() && session::can_read_catalog() {
         or_raise(ddl::object_created(class, object, column, is_internal));
     }
@@ -232,6 +234,9 @@ pub fn object_created(class: pg_sys::Oid, object: pg_sys::Oid, column: i32, is_i
 
 /// An object was altered or emptied, or is dropped.
 pub fn object_changes(class: pg_sys::Oid, object: pg_sys::Oid, drops: bool) {
+    if session::can_read_catalog() {
+        audit::object(class, object);
+    }
     if !catalog::is_absent() && session::can_read_catalog() {
         or_raise(ddl::object_changes(class, object, drops));
     }
@@ -257,7 +262,11 @@ pub fn parsed(query: *mut pg_sys::Query) {
 
 /// The relations of a statement and what it does with them.
 pub fn permissions(list: *mut pg_sys::List) {
+    audit::permissions(list);
     relation::for_each_written(list, |written| {
+        if audited::holds_pan(written) {
+            audit::protect();
+        }
         or_raise(tables::check_catalog_write(written, !catalog::is_absent()));
         or_raise(tables::check_write(written));
         // COPY has no plan to start; all else that writes has.
@@ -290,6 +299,11 @@ thread_local! {
 pub fn transaction(event: pg_sys::XactEvent::Type) {
     use pg_sys::XactEvent as E;
     let aborts = event == E::XACT_EVENT_ABORT;
+    audit::transaction(event);
+    // Nothing of ours is open.
+    if is_bystander() && !aborts {
+        return;
+    }
     if aborts || matches!(event, E::XACT_EVENT_COMMIT | E::XACT_EVENT_PREPARE) {
         conflicts::transaction_ends(aborts);
         activity::transaction_ends(aborts);
@@ -298,7 +312,6 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
         crate::key::transaction_ends(aborts);
         output::dumping(false);
         SUBTRANSACTIONS.with_borrow_mut(Vec::clear);
-        crate::audit::flush_reveals();
     }
     // A utility statement may commit while it runs (VACUUM): only a failure cuts it off.
     if aborts {
@@ -326,6 +339,7 @@ pub fn subtransaction(event: pg_sys::SubXactEvent::Type, id: pg_sys::SubTransact
             SUBTRANSACTIONS.with_borrow_mut(|s| s.push((id, depth)));
         }
         E::SUBXACT_EVENT_ABORT_SUB => {
+            audit::subtransaction_aborts();
             conflicts::subtransaction_aborts();
             if let Some(depth) = leave(id) {
                 activity::leave(depth.running);

@@ -30,6 +30,28 @@ pub enum KeyMode {
 pub static KEY_MODE: GucSetting<KeyMode> = GucSetting::<KeyMode>::new(KeyMode::Normal);
 /// `pgpci.fresh_key_interval`, seconds
 pub static FRESH_KEY_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(86_400);
+/// What becomes of protected work while the trail cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum OnFailure {
+    /// It is refused.
+    #[name = c"block"]
+    Block,
+    /// It goes on; how many records are missing is recorded later.
+    #[name = c"allow"]
+    Allow,
+}
+
+/// Which statements are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum AuditScope {
+    /// What touches card numbers, what superusers and duties do, changes of objects, roles and controls, failures.
+    #[name = c"default"]
+    Default,
+    /// Everything.
+    #[name = c"all"]
+    All,
+}
+
 /// `pgpci.directory`
 pub static DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// `pgpci.local_key_file`
@@ -62,6 +84,29 @@ pub static PAN_OUTPUT: GucSetting<PanOutput> = GucSetting::<PanOutput>::new(PanO
 pub static MAX_CONFLICTS_PER_HOUR: GucSetting<i32> = GucSetting::<i32>::new(1000);
 /// `pgpci.request_expiry`, seconds
 pub static REQUEST_EXPIRY: GucSetting<i32> = GucSetting::<i32>::new(604_800);
+
+/// `pgpci.audit_buffer`, megabytes
+pub static AUDIT_BUFFER: GucSetting<i32> = GucSetting::<i32>::new(16);
+/// `pgpci.audit_scope`
+pub static AUDIT_SCOPE: GucSetting<AuditScope> = GucSetting::<AuditScope>::new(AuditScope::Default);
+/// `pgpci.audit_on_failure`
+pub static AUDIT_ON_FAILURE: GucSetting<OnFailure> = GucSetting::<OnFailure>::new(OnFailure::Block);
+/// `pgpci.audit_segment_size`, megabytes
+pub static AUDIT_SEGMENT_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64);
+/// `pgpci.audit_segment_age`, minutes
+pub static AUDIT_SEGMENT_AGE: GucSetting<i32> = GucSetting::<i32>::new(1440);
+/// `pgpci.audit_checkpoint_interval`, seconds
+pub static AUDIT_CHECKPOINT_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
+
+/// `pgpci.audit_retention`, days
+pub static AUDIT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(365);
+/// `pgpci.audit_checkpoint_command`
+pub static AUDIT_CHECKPOINT_COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
+/// Calls `f` with `pgpci.app_user`, if it is set. Allocates nothing.
+pub fn with_app_user<T>(f: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    crate::pg::app_user::with(f)
+}
 
 /// Defines all settings; called once, while the library is preloaded.
 pub fn define() {
@@ -194,5 +239,72 @@ pub fn define() {
         GucContext::Sighup,
         control | GucFlags::UNIT_S,
     );
+    let number = |name, short, setting, (min, max), context, unit| {
+        GucRegistry::define_int_guc(name, short, c"", setting, min, max, context, control | unit);
+    };
+    number(
+        c"pgpci.audit_buffer",
+        c"The memory through which events go to the audit trail.",
+        &AUDIT_BUFFER,
+        (1, 1024),
+        GucContext::Postmaster,
+        GucFlags::UNIT_MB,
+    );
+    GucRegistry::define_enum_guc(
+        c"pgpci.audit_on_failure",
+        c"What becomes of protected work while the audit trail cannot be written: block refuses it.",
+        c"",
+        &AUDIT_ON_FAILURE,
+        GucContext::Sighup,
+        control,
+    );
+    GucRegistry::define_enum_guc(
+        c"pgpci.audit_scope",
+        c"Which statements are recorded: all, or (default) those that matter to card data and administration.",
+        c"",
+        &AUDIT_SCOPE,
+        GucContext::Sighup,
+        control,
+    );
+    number(
+        c"pgpci.audit_segment_size",
+        c"The size after which the audit trail begins another file.",
+        &AUDIT_SEGMENT_SIZE,
+        (1, 1024),
+        GucContext::Sighup,
+        GucFlags::UNIT_MB,
+    );
+    number(
+        c"pgpci.audit_segment_age",
+        c"The time after which the audit trail begins another file.",
+        &AUDIT_SEGMENT_AGE,
+        (1, 10_080),
+        GucContext::Sighup,
+        GucFlags::UNIT_MIN,
+    );
+    number(
+        c"pgpci.audit_checkpoint_interval",
+        c"How often the audit trail is sealed by a signed checkpoint.",
+        &AUDIT_CHECKPOINT_INTERVAL,
+        (1, 3600),
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    number(
+        c"pgpci.audit_retention",
+        c"Days that the audit trail is kept; a file that old goes once a later checkpoint is elsewhere. 0: for ever.",
+        &AUDIT_RETENTION,
+        (0, 36_500),
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    string(
+        c"pgpci.audit_checkpoint_command",
+        c"A shell command that takes each signed checkpoint, on its standard input, to another place.",
+        &AUDIT_CHECKPOINT_COMMAND,
+        GucContext::Sighup,
+        control,
+    );
+    crate::pg::app_user::define();
     crate::pg::session::refuse_other_settings();
 }

@@ -8,8 +8,9 @@ use core::ffi::{c_char, c_int};
 
 use pgrx::{pg_guard, pg_sys};
 
-use crate::enforce;
+use crate::pg::log::Message;
 use crate::pg::relation;
+use crate::{audit, enforce};
 
 unsafe extern "C-unwind" {
     // pgrx's own declarations go through its guard, which loses fields of errors.
@@ -47,6 +48,8 @@ static mut NEXT_PLANNER: pg_sys::planner_hook_type = None;
 static mut NEXT_START: pg_sys::ExecutorStart_hook_type = None;
 static mut NEXT_RUN: pg_sys::ExecutorRun_hook_type = None;
 static mut NEXT_FINISH: pg_sys::ExecutorFinish_hook_type = None;
+static mut NEXT_AUTHENTICATION: pg_sys::libpq::ClientAuthentication_hook_type = None;
+static mut NEXT_LOG: pg_sys::emit_log_hook_type = None;
 static mut NEXT_END: pg_sys::ExecutorEnd_hook_type = None;
 static mut NEXT_UTILITY: pg_sys::ProcessUtility_hook_type = None;
 static mut NEXT_PERMS: pg_sys::ExecutorCheckPerms_hook_type = None;
@@ -66,6 +69,10 @@ pub fn install() {
         pg_sys::ExecutorRun_hook = Some(executor_run);
         NEXT_FINISH = pg_sys::ExecutorFinish_hook;
         pg_sys::ExecutorFinish_hook = Some(executor_finish);
+        NEXT_AUTHENTICATION = pg_sys::libpq::ClientAuthentication_hook;
+        pg_sys::libpq::ClientAuthentication_hook = Some(authentication);
+        NEXT_LOG = pg_sys::emit_log_hook;
+        pg_sys::emit_log_hook = Some(emit_log);
         NEXT_END = pg_sys::ExecutorEnd_hook;
         pg_sys::ExecutorEnd_hook = Some(executor_end);
         NEXT_UTILITY = pg_sys::ProcessUtility_hook;
@@ -117,9 +124,7 @@ unsafe extern "C-unwind" fn planned_own(plan: *mut pg_sys::PlannedStmt, look: en
 unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: c_int) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        if !enforce::is_bystander() {
-            start_own(desc, flags);
-        }
+        start_own(desc, flags);
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_START {
             Some(next) => next(desc, flags),
@@ -130,7 +135,10 @@ unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: 
 
 #[pg_guard]
 unsafe extern "C-unwind" fn start_own(desc: *mut pg_sys::QueryDesc, flags: c_int) {
-    enforce::start(desc, flags)
+    audit::starts(desc, flags);
+    if !enforce::is_bystander() {
+        enforce::start(desc, flags)
+    }
 }
 
 // 18 dropped the last argument of the standard function and of the hook.
@@ -150,6 +158,7 @@ unsafe extern "C-unwind" fn executor_run(
             None => standard_ExecutorRun(desc, direction, count, once),
         }
         enforce::stops(depth);
+        ran_own(desc);
     }
 }
 
@@ -168,6 +177,7 @@ unsafe extern "C-unwind" fn executor_run(
             None => standard_ExecutorRun(desc, direction, count),
         }
         enforce::stops(depth);
+        ran_own(desc);
     }
 }
 
@@ -184,12 +194,50 @@ unsafe extern "C-unwind" fn executor_finish(desc: *mut pg_sys::QueryDesc) {
     }
 }
 
+#[pg_guard]
+unsafe extern "C-unwind" fn ran_own(desc: *mut pg_sys::QueryDesc) {
+    audit::ran(desc)
+}
+
+unsafe extern "C-unwind" fn authentication(port: *mut pg_sys::libpq::be::Port, status: c_int) {
+    // SAFETY: plain old frame: only Copy values live across the calls.
+    unsafe {
+        authentication_own(status);
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
+        if let Some(next) = NEXT_AUTHENTICATION {
+            next(port, status);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn authentication_own(status: c_int) {
+    audit::authenticated(status)
+}
+
+unsafe extern "C-unwind" fn emit_log(data: *mut pg_sys::ErrorData) {
+    // SAFETY: plain old frame: only Copy values live across the calls.
+    unsafe {
+        log_own(data);
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
+        if let Some(next) = NEXT_LOG {
+            next(data);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn log_own(data: *mut pg_sys::ErrorData) {
+    // SAFETY: PostgreSQL's own, which waits for us.
+    if let Some(message) = unsafe { Message::new(data) } {
+        audit::logged(message)
+    }
+}
+
 unsafe extern "C-unwind" fn executor_end(desc: *mut pg_sys::QueryDesc) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        if enforce::has_open() {
-            end_own(desc);
-        }
+        end_own(desc);
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_END {
             Some(next) => next(desc),
@@ -200,7 +248,8 @@ unsafe extern "C-unwind" fn executor_end(desc: *mut pg_sys::QueryDesc) {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn end_own(desc: *mut pg_sys::QueryDesc) {
-    enforce::end(desc)
+    enforce::end(desc);
+    audit::ends(desc)
 }
 
 #[allow(clippy::too_many_arguments, reason = "PostgreSQL's signature")]
@@ -216,7 +265,7 @@ unsafe extern "C-unwind" fn utility(
 ) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        let begun = utility_own(statement);
+        let begun = utility_own(statement, text, context);
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_UTILITY {
             Some(next) => {
@@ -233,20 +282,42 @@ unsafe extern "C-unwind" fn utility(
                 completion,
             ),
         }
-        utility_done(begun, statement);
+        utility_done(begun, statement, completion);
     }
 }
 
-#[pg_guard]
-unsafe extern "C-unwind" fn utility_own(statement: *mut pg_sys::PlannedStmt) -> enforce::Begun {
-    // SAFETY: a utility statement.
-    unsafe { enforce::utility_begins((*statement).utilityStmt) }
+/// What is told of a utility statement when it succeeds.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Begun {
+    ours: enforce::Begun,
+    frame: usize,
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn utility_done(begun: enforce::Begun, statement: *mut pg_sys::PlannedStmt) {
+unsafe extern "C-unwind" fn utility_own(
+    statement: *mut pg_sys::PlannedStmt,
+    text: *const c_char,
+    context: pg_sys::ProcessUtilityContext::Type,
+) -> Begun {
     // SAFETY: a utility statement.
-    unsafe { enforce::utility_ends(begun, (*statement).utilityStmt) }
+    let node = unsafe { (*statement).utilityStmt };
+    let frame = audit::utility_starts(statement, node, text, context);
+    Begun { ours: enforce::utility_begins(node), frame }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn utility_done(
+    begun: Begun,
+    statement: *mut pg_sys::PlannedStmt,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: a utility statement, and what it says of itself or null.
+    let (node, rows) = unsafe {
+        ((*statement).utilityStmt, completion.as_ref().map(|it| it.nprocessed).filter(|it| *it > 0))
+    };
+    enforce::utility_ends(begun.ours, node);
+    audit::utility_ends(begun.frame, rows)
 }
 
 unsafe extern "C-unwind" fn object_access(
@@ -318,6 +389,7 @@ unsafe extern "C-unwind" fn post_parse(
 ) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
+        text_own();
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         if let Some(next) = NEXT_PARSE {
             next(state, query, jumble);
@@ -329,6 +401,11 @@ unsafe extern "C-unwind" fn post_parse(
 }
 
 #[pg_guard]
+unsafe extern "C-unwind" fn text_own() {
+    audit::client_text()
+}
+
+#[pg_guard]
 unsafe extern "C-unwind" fn parsed_own(query: *mut pg_sys::Query) {
     enforce::parsed(query)
 }
@@ -337,9 +414,7 @@ unsafe extern "C-unwind" fn parsed_own(query: *mut pg_sys::Query) {
 unsafe extern "C-unwind" fn check_perms(range_table: *mut pg_sys::List, raise: bool) -> bool {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        if relation::any_written(range_table) {
-            perms_own(range_table);
-        }
+        perms_own(range_table);
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_PERMS {
             Some(next) => next(range_table, raise),
@@ -356,9 +431,7 @@ unsafe extern "C-unwind" fn check_perms(
 ) -> bool {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        if relation::any_written(permissions) {
-            perms_own(permissions);
-        }
+        perms_own(permissions);
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_PERMS {
             Some(next) => next(range_table, permissions, raise),
@@ -396,11 +469,8 @@ unsafe extern "C-unwind" fn info_own(info: *mut pg_sys::RelOptInfo) {
 }
 
 unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _arg: *mut core::ffi::c_void) {
-    // A transaction that wrote nothing of anybody's comes by here three times.
-    if !enforce::is_bystander() || event == pg_sys::XactEvent::XACT_EVENT_ABORT {
-        // SAFETY: the same event.
-        unsafe { transaction_own(event) }
-    }
+    // SAFETY: the same event.
+    unsafe { transaction_own(event) }
 }
 
 #[pg_guard]

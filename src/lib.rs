@@ -23,6 +23,7 @@ extension_sql_file!("../sql/tables.sql", name = "tables", requires = ["bootstrap
 extension_sql_file!("../sql/pan.sql", name = "pan", requires = ["tables"]);
 extension_sql_file!("../sql/access.sql", name = "access", requires = ["pan"]);
 extension_sql_file!("../sql/keys.sql", name = "keys", requires = ["access"]);
+extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["keys"]);
 extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 
 #[cfg(any(test, feature = "pg_test"))]
@@ -46,5 +47,6 @@ pub extern "C-unwind" fn _PG_init() {
     pg::counters::register();
     pg::label::register();
     pg::worker::register();
+    audit::register();
     hook::install();
 }

@@ -70,11 +70,6 @@ pub fn end_copy() {
     change(|writes| writes.retain(|write| write.query.is_some()));
 }
 
-/// Whether a write is open that is counted.
-pub fn is_writing() -> bool {
-    WRITING.get()
-}
-
 /// An index found two card numbers equal. One statement must not try what an hour
 /// may not: it stops where ON CONFLICT has met more than the limit.
 pub fn found_equal() -> Result<()> {

@@ -61,6 +61,12 @@ impl Call {
         Self { fcinfo }
     }
 
+    /// What the caller says of the result that it takes: a node, or null.
+    pub fn result_info(&self) -> *mut pg_sys::Node {
+        // SAFETY: valid by `new`.
+        unsafe { (*self.fcinfo).resultinfo }
+    }
+
     /// How many arguments were passed.
     pub fn len(&self) -> usize {
         // SAFETY: valid by `new`.

@@ -104,7 +104,7 @@ static GENERATION: AtomicU64 = AtomicU64::new(0);
 // Twice the generation at which it was seen whether the extension is in this database, one more if it is not.
 static PRESENCE: AtomicU64 = AtomicU64::new(0);
 
-/// Changes whenever something that a cached decision rests on may have changed: our tables, memberships.
+/// Changes whenever something that a cached decision rests on may have changed: our tables, roles, memberships.
 pub fn generation() -> u64 {
     if MISSED.load(Relaxed) && !session::is_decoding() {
         MISSED.store(false, Relaxed);
@@ -296,12 +296,13 @@ fn register() {
         ] {
             pg_sys::CacheRegisterSyscacheCallback(cache as _, Some(forget), pg_sys::Datum::from(0usize));
         }
-        let memberships = pg_sys::SysCacheIdentifier::AUTHMEMMEMROLE;
-        pg_sys::CacheRegisterSyscacheCallback(
-            memberships as _,
-            Some(changed_role),
-            pg_sys::Datum::from(0usize),
-        );
+        for cache in [pg_sys::SysCacheIdentifier::AUTHMEMMEMROLE, pg_sys::SysCacheIdentifier::AUTHOID] {
+            pg_sys::CacheRegisterSyscacheCallback(
+                cache as _,
+                Some(changed_role),
+                pg_sys::Datum::from(0usize),
+            );
+        }
         pg_sys::CacheRegisterRelcacheCallback(Some(changed_relation), pg_sys::Datum::from(0usize));
     }
 }

@@ -73,6 +73,38 @@ pub unsafe fn permission(node: *mut pg_sys::Node) -> (pg_sys::Oid, pg_sys::AclMo
     }
 }
 
+/// The relation of such an entry that something is done with, and the columns that are read, inserted and updated.
+///
+/// # Safety
+/// As above.
+pub unsafe fn permission_columns(
+    node: *mut pg_sys::Node,
+) -> Option<(pg_sys::Oid, [*mut pg_sys::Bitmapset; 3])> {
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let entry = &*node.cast::<pg_sys::RangeTblEntry>();
+        #[cfg(not(feature = "pg15"))]
+        let entry = &*node.cast::<pg_sys::RTEPermissionInfo>();
+        (entry.relid != pg_sys::InvalidOid && entry.requiredPerms != 0)
+            .then_some((entry.relid, [entry.selectedCols, entry.insertedCols, entry.updatedCols]))
+    }
+}
+
+/// The list of such entries of a plan.
+///
+/// # Safety
+/// `plan` is valid.
+pub unsafe fn permissions(plan: *mut pg_sys::PlannedStmt) -> *mut pg_sys::List {
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return (*plan).rtable;
+        #[cfg(not(feature = "pg15"))]
+        return (*plan).permInfos;
+    }
+}
+
 /// The operators by which a set operation finds equal rows: renamed in 18, when it learnt to merge.
 ///
 /// # Safety

@@ -104,6 +104,10 @@ exports! {
     text_cmp_text / pg_finfo_text_cmp_text => crate::pan::compare_text::text_cmp;
     text_hash_pan / pg_finfo_text_hash_pan => crate::pan::compare_text::hash;
     text_hash_pan_extended / pg_finfo_text_hash_pan_extended => crate::pan::compare_text::hash_extended;
+    pci_audit / pg_finfo_pci_audit => crate::audit::read::audit;
+    pci_verify_audit / pg_finfo_pci_verify_audit => crate::audit::verify::verify_audit;
+    pci_export_checkpoint / pg_finfo_pci_export_checkpoint => crate::audit::verify::export_checkpoint;
+    pci_audit_status / pg_finfo_pci_audit_status => crate::audit::verify::status;
     pci_init / pg_finfo_pci_init => crate::access::init::init;
     pci_accept_policy / pg_finfo_pci_accept_policy => crate::access::init::accept_policy;
     pci_protect / pg_finfo_pci_protect => crate::access::tables::protect;

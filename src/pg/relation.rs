@@ -9,28 +9,17 @@ use crate::pg::nodes::{list, oids};
 use crate::pg::{catalog, compat, partition, statement};
 
 /// Calls `f` with each relation that a list of permissions lets a statement write.
-pub fn for_each_written(permissions: *mut pg_sys::List, f: impl FnMut(pg_sys::Oid)) {
-    // SAFETY: the list that ExecutorCheckPerms_hook gets.
-    unsafe { written(permissions) }.for_each(f);
-}
-
-/// Whether there is any. Only looks, and never raises.
-pub fn any_written(permissions: *mut pg_sys::List) -> bool {
-    // SAFETY: as above.
-    unsafe { written(permissions) }.next().is_some()
-}
-
-/// # Safety
-/// `permissions` is the list that ExecutorCheckPerms_hook gets.
-unsafe fn written(permissions: *mut pg_sys::List) -> impl Iterator<Item = pg_sys::Oid> {
+pub fn for_each_written(permissions: *mut pg_sys::List, mut f: impl FnMut(pg_sys::Oid)) {
     let writes = pg_sys::ACL_INSERT | pg_sys::ACL_UPDATE | pg_sys::ACL_DELETE | pg_sys::ACL_TRUNCATE;
-    // SAFETY: by contract.
-    unsafe { list(permissions) }
-        .map(|node| unsafe { compat::permission(node) })
-        .filter(move |(relation, required)| {
-            *relation != pg_sys::InvalidOid && required & writes as pg_sys::AclMode != 0
-        })
-        .map(|(relation, _)| relation)
+    // SAFETY: the list that ExecutorCheckPerms_hook gets.
+    unsafe {
+        for node in list(permissions) {
+            let (relation, required) = compat::permission(node);
+            if relation != pg_sys::InvalidOid && required & writes as pg_sys::AclMode != 0 {
+                f(relation);
+            }
+        }
+    }
 }
 
 /// Whether an index of the relation could have a card number among its keys: one of a type that is not PostgreSQL's own.
@@ -131,6 +120,7 @@ pub fn shares_key_with_pan(relation: pg_sys::Oid, column: i32) -> bool {
 /// Forgets what is remembered of relations.
 pub fn forget() {
     KEYS.with_borrow_mut(HashMap::clear);
+    crate::pg::audited::forget();
 }
 
 fn with_keys<T>(relation: pg_sys::Oid, f: impl FnOnce(&Keys) -> T) -> T {

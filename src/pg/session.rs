@@ -85,19 +85,54 @@ pub fn trigger_depth() -> i32 {
     unsafe { pg_trigger_depth(std::ptr::null_mut()) }.value() as i32
 }
 
+/// The name of this backend's database; empty where it has none.
+pub fn database_name() -> String {
+    // SAFETY: called where the syscache can be read; the result is a palloc'd string or null.
+    unsafe {
+        let name = pg_sys::get_database_name(database());
+        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+    }
+}
+
+/// The number of the database's encoding, if that is neither UTF-8 nor none at all.
+pub fn foreign_encoding() -> Option<u64> {
+    // SAFETY: reads a backend-local variable.
+    let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
+    let is_foreign = !matches!(encoding as u32, pg_sys::pg_enc::PG_UTF8 | pg_sys::pg_enc::PG_SQL_ASCII);
+    is_foreign.then_some(encoding as u64)
+}
+
+/// The number of the running transaction, with its epoch; 0 if it has none.
+pub fn full_xid() -> u64 {
+    // SAFETY: reads backend-local variables.
+    unsafe { pg_sys::GetTopFullTransactionIdIfAny().value }
+}
+
+/// The server's version, as `SHOW server_version` has it.
+pub fn server_version() -> String {
+    // SAFETY: a setting that is always there; missing_ok.
+    unsafe {
+        let text = pg_sys::GetConfigOption(c"server_version".as_ptr(), true, false);
+        if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
+    }
+}
+
+/// Whether there is a postmaster, and this is a process of its: not in single-user mode.
+pub fn has_postmaster() -> bool {
+    // SAFETY: reads a process-local variable.
+    unsafe { pg_sys::IsUnderPostmaster }
+}
+
+/// Whether this process takes part in shared memory as one that can wait.
+pub fn has_process() -> bool {
+    // SAFETY: reads a process-local variable.
+    unsafe { !pg_sys::MyProc.is_null() }
+}
+
 /// The database of this backend, or InvalidOid.
 pub fn database() -> pg_sys::Oid {
     // SAFETY: reads a backend-local variable.
     unsafe { pg_sys::MyDatabaseId }
-}
-
-/// The name of this database.
-pub fn database_name() -> String {
-    // SAFETY: null, or a palloc'd string.
-    unsafe {
-        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
-        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
-    }
 }
 
 /// The system identifier of this cluster: shared by a primary and its standbys, new after initdb.
@@ -186,6 +221,18 @@ pub fn in_any_extension_script() -> bool {
 pub fn is_upgrading() -> bool {
     // SAFETY: reads a variable that is set at the start.
     unsafe { pg_sys::IsBinaryUpgrade }
+}
+
+/// Whether a role is a superuser.
+pub fn is_superuser(role: pg_sys::Oid) -> bool {
+    // SAFETY: remembers its last answer, else a syscache look-up.
+    in_transaction() && unsafe { pg_sys::superuser_arg(role) }
+}
+
+/// The name of the user whose rights count, if that is not the one who authenticated.
+pub fn other_current_user() -> Option<String> {
+    let current = current_user();
+    (current != user()).then(|| role_name(current))
 }
 
 /// Whether PostgreSQL is running our own script: CREATE or ALTER EXTENSION pgpci.

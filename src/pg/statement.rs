@@ -213,3 +213,33 @@ pub unsafe fn relation_of(node: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
     };
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
+
+/// What kind of node it is.
+pub fn tag(node: *mut pg_sys::Node) -> NodeTag {
+    // SAFETY: a valid parse tree.
+    unsafe { (*node).type_ }
+}
+
+/// Whether a transaction statement is one of two-phase commit.
+pub fn is_two_phase(node: *mut pg_sys::Node) -> bool {
+    use pg_sys::TransactionStmtKind as K;
+    // SAFETY: a valid parse tree; the tag says what the node is.
+    unsafe {
+        (*node).type_ == NodeTag::T_TransactionStmt
+            && matches!(
+                (*node.cast::<pg_sys::TransactionStmt>()).kind,
+                K::TRANS_STMT_PREPARE | K::TRANS_STMT_COMMIT_PREPARED | K::TRANS_STMT_ROLLBACK_PREPARED
+            )
+    }
+}
+
+/// The table that a COPY statement names.
+pub fn copied(node: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
+    // SAFETY: a valid parse tree; the tag says what the node is.
+    unsafe {
+        if (*node).type_ != NodeTag::T_CopyStmt {
+            return None;
+        }
+        relation_of((*node.cast::<pg_sys::CopyStmt>()).relation.cast())
+    }
+}

@@ -2,6 +2,7 @@
 
 import psycopg
 import pytest
+import trail
 
 # Duties, and roles that hold a capability.
 CHANGES = {
@@ -107,7 +108,7 @@ def test_other_roles_are_free(guarded):
 def test_refusals_are_recorded(guarded):
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         guarded.execute("GRANT pci_officer TO plain", dbname="other")
-    assert 'pgpci: DENIED by "postgres": change of role "pci_officer"' in guarded.log
+    trail.wait_for(guarded, session_user="postgres", event="DENIED", message='change of role "pci_officer"')
 
 
 def test_a_label_from_elsewhere_binds_nobody(guarded):

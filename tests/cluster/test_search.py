@@ -1,9 +1,11 @@
 """A role that may store and read, but not search, tries to find hidden digits; and ordinary work goes on."""
 
+import re
 from contextlib import contextmanager
 
 import psycopg
 import pytest
+import trail
 from conftest import AMEX, CLEAR, DISCOVER, MAJOR, MASTERCARD, MASTERCARD_2, PAYMENTS, VISA, VISA_2, VISA_3
 
 # Each attacker owns a schema with a table of guesses: `guess(gid, card)`. {t}: the table under attack.
@@ -721,9 +723,8 @@ def test_limit_is_recorded_and_spares_searchers(limited):
         for _ in range(LIMIT + 2):
             conn.execute(CONFLICTS["do_nothing"])
     limited.execute("UPDATE payments SET amount = 1 WHERE id = 1")
-    assert "hourly limit of conflicts reached" in limited.log
-    # The server logs statements as it was told to; what pgpci writes of its own holds no digits.
-    assert not [line for line in limited.log.splitlines() if "pgpci" in line and VISA in line]
+    trail.wait_for(limited, event="DENIED", message=lambda it: "hourly limit of conflicts reached" in it)
+    assert VISA not in limited.log and VISA not in str(trail.records(limited))
 
 
 # The other way round: what a store-only application does every day.
@@ -926,7 +927,9 @@ def test_look_up_finds_and_moves_stored_values(arena):
 
 def test_nothing_was_changed_and_no_digits_were_logged(arena):
     assert arena.reveals() == CLEAR
-    assert VISA not in "\n".join(line for line in arena.log.splitlines() if "STATEMENT:" not in line and "pgpci" in line)
+    # What has more digits is none.
+    number = re.compile(rf"(?<!\d){VISA}(?!\d)")
+    assert not number.search(arena.log) and not number.search(str(trail.records(arena)))
 
 
 EXPLAINED = {

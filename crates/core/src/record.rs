@@ -24,6 +24,7 @@
 mod encode;
 mod event;
 mod json;
+mod packed;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ mod time;
 
 pub use encode::{Limits, MAX_LINE, encode};
 pub use event::{Class, Event, Objects, Sqlstate, Text};
+pub use packed::{Field, MAX_PACKED, Packer, Unpacked, unpack};
 pub use parse::{ParseError, parse};
 pub use time::Time;
 

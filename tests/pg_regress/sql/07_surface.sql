@@ -8,7 +8,7 @@ CREATE VIEW pg_temp.member AS
 SELECT extname, extversion, extrelocatable, extnamespace::regnamespace FROM pg_extension WHERE extname = 'pgpci';
 
 -- functions
-SELECT p.oid::regprocedure AS function, pg_get_function_result(p.oid) AS result,
+SELECT p.oid::regprocedure AS function, left(pg_get_function_result(p.oid), 80) AS result,
        p.provolatile AS volatility, p.proisstrict AS strict, p.proparallel AS parallel, p.prosecdef AS definer,
        has_function_privilege('public', p.oid, 'EXECUTE') AS public
 FROM pg_proc p JOIN pg_temp.member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid

@@ -138,6 +138,16 @@ impl Writer {
         self.node.file_name(self.segment)
     }
 
+    /// From now on, segments and checkpoints end otherwise.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
+    /// Number of the current segment.
+    pub fn segment(&self) -> u64 {
+        self.segment
+    }
+
     /// Number of the last record.
     pub fn seq(&self) -> u64 {
         self.tree.size()

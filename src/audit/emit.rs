@@ -1,0 +1,177 @@
+//! Events into the ring: filled in with who is calling and from where, and waited for where that must be.
+
+use std::cell::{Cell, RefCell};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pgpci_core::record::{Class, Field, MAX_PACKED, Packer, Time};
+use pgrx::PgSqlErrorCode as S;
+
+use crate::error::{Error, Result};
+use crate::guc::{self, OnFailure};
+use crate::pg::ring::{self, State};
+use crate::pg::{port, ring_wait, session};
+
+/// What happens when there is no room in the ring.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// It is waited for.
+    Wait,
+    /// The event takes what is left to those that cannot wait: in the log hook, and behind a commit.
+    Never,
+}
+
+/// Who and from where: the same in every event of a session, so packed once.
+struct Block {
+    bytes: [u8; 2048],
+    len: usize,
+}
+
+thread_local! {
+    static BUFFER: RefCell<[u8; MAX_PACKED]> = const { RefCell::new([0; MAX_PACKED]) };
+    static BLOCK: RefCell<Block> = const { RefCell::new(Block { bytes: [0; 2048], len: 0 }) };
+    // The place behind the last event of this process.
+    static LAST: Cell<u64> = const { Cell::new(0) };
+    static IS_WRITER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This process is the one that writes the trail: what happens in it is no event.
+pub fn is_writer() {
+    IS_WRITER.set(true);
+}
+
+/// Now.
+pub fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Records an event. Does not raise unless it may wait and is cancelled meanwhile.
+pub fn emit(class: Class, room: Room, fill: impl FnOnce(&mut Packer)) {
+    let Some(head) = ring::head() else { return };
+    if IS_WRITER.get() || session::is_parallel_worker() || !session::has_postmaster() {
+        return;
+    }
+    let packed = BUFFER.try_with(|buffer| {
+        // In use only where an event is interrupted by an error's.
+        let Ok(mut buffer) = buffer.try_borrow_mut() else {
+            head.lose();
+            return None;
+        };
+        let mut packer = Packer::new(&mut buffer[..], class, now());
+        who(&mut packer, room);
+        fill(&mut packer);
+        let event = packer.finish();
+        match head.push(event, room == Room::Never) {
+            Some(place) => LAST.set(place),
+            None if room == Room::Wait => return Some(event.to_vec()),
+            None => head.lose(),
+        }
+        None
+    });
+    if let Ok(Some(event)) = packed {
+        wait_and_push(head, &event);
+    }
+}
+
+#[cold]
+fn wait_and_push(head: &ring::Head, event: &[u8]) {
+    loop {
+        // Work that needs no record goes on while records cannot be written; how many are missing is recorded.
+        if !ring_wait::wait_for_room() {
+            return head.lose();
+        }
+        if let Some(place) = head.push(event, false) {
+            return LAST.set(place);
+        }
+    }
+}
+
+fn who(packer: &mut Packer, room: Room) {
+    let _ = BLOCK.try_with(|block| {
+        if let Ok(mut block) = block.try_borrow_mut() {
+            let is_known = block.len > 0 || block.fill(room);
+            packer.fields(&block.bytes[..block.len]);
+            if !is_known {
+                block.len = 0;
+            }
+        }
+    });
+    port::with_application_name(|name| {
+        packer.foreign(Field::ApplicationName, name);
+    });
+    guc::with_app_user(|name| {
+        packer.foreign(Field::AppUser, name);
+    });
+}
+
+/// The session is another from here on: it has logged in.
+pub fn refresh() {
+    BLOCK.with_borrow_mut(|block| block.len = 0);
+}
+
+impl Block {
+    /// Whether it is complete: where nothing may be waited for, no catalog is read.
+    fn fill(&mut self, room: Room) -> bool {
+        let mut packer = Packer::bare(&mut self.bytes);
+        let (start, pid) = port::session_id();
+        packer.number(Field::Pid, pid as u64);
+        let mut id = [0; 32];
+        packer.text(Field::SessionId, hex(&mut id, start as u64, pid as u64));
+        let mut known = port::with_client(|client| {
+            let texts = [
+                (Field::SessionUser, client.user),
+                (Field::Database, client.database),
+                (Field::OsUser, client.identity),
+                (Field::ClientAddr, client.host),
+            ];
+            for (field, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+                packer.text(field, text);
+            }
+            if client.port != 0 {
+                packer.number(Field::ClientPort, u64::from(client.port));
+            }
+        });
+        if known.is_none() && room == Room::Wait && session::can_read_catalog() {
+            known = Some(());
+            packer.text(Field::SessionUser, session::role_name(session::user()).as_bytes());
+            packer.text(Field::Database, session::database_name().as_bytes());
+        }
+        if let Some(encoding) = session::foreign_encoding() {
+            packer.number(Field::Encoding, encoding);
+        }
+        self.len = packer.finish().len();
+        known.is_some() && (super::session::is_logged_in() || !port::has_client())
+    }
+}
+
+/// `start.pid`, in hexadecimal, as log lines have it.
+fn hex(place: &mut [u8; 32], start: u64, pid: u64) -> &[u8] {
+    use std::io::Write;
+    let mut rest = &mut place[..];
+    let _ = write!(rest, "{start:x}.{pid:x}");
+    let left = rest.len();
+    let len = place.len() - left;
+    &place[..len]
+}
+
+/// Waits until everything that this session recorded is on the disk: before clear digits leave, before protected
+/// changes commit. While the trail cannot be written, that is refused (53100, 58030), unless
+/// `pgpci.audit_on_failure` allows it.
+pub fn require_durable() -> Result<()> {
+    // A parallel worker's part is recorded by its leader.
+    if session::is_parallel_worker() || ring_wait::wait_durable(LAST.get()) && LAST.get() > 0 {
+        return Ok(());
+    }
+    if guc::AUDIT_ON_FAILURE.get() == OnFailure::Allow {
+        return Ok(());
+    }
+    let (state, why) =
+        ring::head().map_or((State::Failing, "it has no memory".into()), |it| (it.state(), it.message()));
+    let sqlstate = match state {
+        State::Full => S::ERRCODE_DISK_FULL,
+        State::Starting => S::ERRCODE_CANNOT_CONNECT_NOW,
+        _ => S::ERRCODE_IO_ERROR,
+    };
+    Err(Error::new(sqlstate, format!("the audit trail cannot be written: {why}"))
+        .hint("What must be recorded waits until it can be; see pci.audit_status."))
+}

@@ -1,0 +1,267 @@
+//! Statements, from their start to their end, nested ones too. What is recorded of one is packed when it starts; its
+//! outcome is added when it ends, however that comes about.
+
+use std::cell::{Cell, RefCell};
+
+use pgpci_core::record::{Class, Field, MAX_PACKED, Packer};
+use pgrx::pg_sys;
+
+use super::emit::{Room, emit};
+use super::{redaction, scope, transaction};
+use crate::access::tables;
+use crate::pg::{audited, log, port, session, statement, utility};
+
+/// A statement that has started and not ended.
+struct Frame {
+    /// Its descriptor's address; of a utility statement, its number.
+    key: usize,
+    is_utility: bool,
+    class: Class,
+    rows: Option<u64>,
+    /// How deep the transaction was nested when it started.
+    level: i32,
+    /// Its fields.
+    packed: Vec<u8>,
+    /// A failure has told of it already.
+    is_told: bool,
+}
+
+thread_local! {
+    static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<[u8; MAX_PACKED / 2]> = const { RefCell::new([0; MAX_PACKED / 2]) };
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+    // The SQLSTATE of the failure that is cutting statements off.
+    static FAILURE: Cell<Option<[u8; 5]>> = const { Cell::new(None) };
+}
+
+/// A plan starts, at every execution.
+pub fn starts(desc: *mut pg_sys::QueryDesc, flags: i32) {
+    redaction::client_text();
+    if audited::is_only_explained(flags) || tables::is_writing() || session::in_extension_script() {
+        return;
+    }
+    let mut is_protected = false;
+    audited::for_each_touched(desc, |touched| is_protected |= audited::holds_pan(touched.relation));
+    if !is_protected && !scope::is_watched() {
+        return;
+    }
+    let is_foreign_key = statement::is_foreign_key(desc, flags);
+    let writes = crate::pg::query::writes(desc);
+    let packed = pack(|packer| {
+        packer.text(Field::Event, if is_foreign_key { b"FOREIGN KEY" } else { audited::command(desc) });
+        let text = audited::source(desc);
+        // What the client sent was redacted where it is, above.
+        if log::is_client_text(text) {
+            packer.clean_statement(text);
+        } else {
+            packer.statement(text);
+        }
+        audited::for_each_touched(desc, |touched| {
+            packer.object(touched.name().as_bytes());
+        });
+    });
+    let class = if writes { Class::Write } else { Class::Read };
+    push(desc as usize, false, class, packed);
+}
+
+/// A plan has run, perhaps not for the last time.
+pub fn ran(desc: *mut pg_sys::QueryDesc) {
+    FRAMES.with_borrow_mut(|frames| {
+        if let Some(frame) = frames.iter_mut().rev().find(|it| !it.is_utility && it.key == desc as usize) {
+            *frame.rows.get_or_insert(0) += audited::rows_of_run(desc);
+        }
+    });
+}
+
+/// A plan has ended well.
+pub fn ends(desc: *mut pg_sys::QueryDesc) {
+    if let Some(frame) = take(desc as usize, false) {
+        frame.tell(Room::Wait, None);
+    }
+}
+
+/// A utility statement starts; what is returned goes to `utility_ends`.
+pub fn utility_starts(
+    plan: *mut pg_sys::PlannedStmt,
+    node: *mut pg_sys::Node,
+    text: *const core::ffi::c_char,
+    context: u32,
+) -> usize {
+    redaction::client_text();
+    let is_part = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
+    if is_part || tables::is_writing() || session::in_any_extension_script() {
+        return 0;
+    }
+    let Some((class, _)) =
+        scope::utility(node).filter(|(_, always)| *always || scope::is_watched() || holds_pan(node))
+    else {
+        return 0;
+    };
+    COUNT.set(COUNT.get() + 1);
+    let packed = pack(|packer| {
+        packer.text(Field::Event, utility::name(node));
+        packer.statement(audited::statement_text(text, plan));
+        utility::objects(node, |object| {
+            packer.object(object.as_bytes());
+        });
+    });
+    push(COUNT.get(), true, class, packed);
+    COUNT.get()
+}
+
+/// COPY of a table with card numbers is recorded for everybody.
+fn holds_pan(node: *mut pg_sys::Node) -> bool {
+    session::can_read_catalog() && statement::copied(node).is_some_and(audited::holds_pan)
+}
+
+/// A utility statement has ended well; COPY says how many rows it processed.
+pub fn utility_ends(key: usize, rows: Option<u64>) {
+    if key != 0
+        && let Some(mut frame) = take(key, true)
+    {
+        frame.rows = rows;
+        frame.tell(Room::Wait, None);
+    }
+}
+
+/// Something that the running utility statement touches, by the permissions it needs.
+pub fn permissions(list: *mut pg_sys::List) {
+    if !FRAMES.with_borrow(|frames| frames.last().is_some_and(|it| it.is_utility)) {
+        return;
+    }
+    let mut names = Vec::new();
+    audited::for_each_permission(list, |touched| names.push(touched.name()));
+    add_objects(&names);
+}
+
+/// An object that the running utility statement changes.
+pub fn object(class: pg_sys::Oid, object: pg_sys::Oid) {
+    if FRAMES.with_borrow(|frames| frames.last().is_some_and(|it| it.is_utility && it.packed.len() < 4096))
+        && !session::in_any_extension_script()
+        && let Some(name) = audited::object_name(class, object)
+    {
+        add_objects(&[name]);
+    }
+}
+
+fn add_objects(names: &[String]) {
+    let more = pack(|packer| {
+        for name in names {
+            packer.object(name.as_bytes());
+        }
+    });
+    FRAMES.with_borrow_mut(|frames| {
+        // What came more than once is told once.
+        if let Some(frame) = frames.last_mut()
+            && !frame.packed.windows(more.len().max(1)).any(|it| it == more)
+        {
+            frame.packed.extend_from_slice(&more);
+        }
+    });
+    spare(more);
+}
+
+/// Calls `f` with class and fields of the outermost statement, which a failure is about to tell of.
+pub fn with_outermost<T>(f: impl FnOnce(Class, &[u8]) -> T) -> Option<T> {
+    FRAMES.with(|frames| {
+        let mut frames = frames.try_borrow_mut().ok()?;
+        let frame = frames.first_mut().filter(|it| !it.is_told)?;
+        frame.is_told = true;
+        Some(f(frame.class, &frame.packed))
+    })
+}
+
+/// What failed, failed by this.
+pub fn fails(sqlstate: [u8; 5]) {
+    FAILURE.set(Some(sqlstate));
+}
+
+/// A subtransaction is undone: statements that it cut off have failed, and somebody caught that.
+pub fn subtransaction_aborts() {
+    let level = session::nesting();
+    while let Some(frame) = FRAMES.with_borrow_mut(|frames| {
+        let at = frames.iter().rposition(|it| it.level >= level)?;
+        Some(frames.remove(at))
+    }) {
+        frame.tell(Room::Never, Some(None));
+    }
+}
+
+/// A transaction is over. A procedure that ends it goes on.
+pub fn transaction_ends(is_aborted: bool) {
+    let failure = FAILURE.take();
+    let is_silent = is_aborted && failure.is_none() && port::has_client() && log::fails_silently();
+    let is_failure = is_aborted && (failure.is_some() || is_silent);
+    if is_silent && FRAMES.with_borrow(Vec::is_empty) {
+        emit(Class::Session, Room::Never, |packer| {
+            packer.text(Field::Event, b"STATEMENT").number(Field::Success, 0);
+        });
+    }
+    while let Some(frame) = FRAMES.with_borrow_mut(|frames| {
+        let at = frames.iter().rposition(|it| is_failure || !it.is_utility)?;
+        Some(frames.remove(at))
+    }) {
+        frame.tell(Room::Never, is_failure.then_some(failure));
+    }
+}
+
+impl Frame {
+    /// `failure`: that it failed, and by what as far as that is known.
+    fn tell(self, room: Room, failure: Option<Option<[u8; 5]>>) {
+        if !self.is_told {
+            emit(self.class, room, |packer| {
+                packer.fields(&self.packed);
+                if let Some(rows) = self.rows {
+                    packer.number(Field::Rows, rows);
+                }
+                packer.number(Field::Success, u64::from(failure.is_none()));
+                if let Some(Some(sqlstate)) = failure {
+                    packer.text(Field::Sqlstate, &sqlstate);
+                }
+                if room == Room::Wait && self.class != Class::Read {
+                    transaction::xid(packer);
+                }
+            });
+        }
+        spare(self.packed);
+    }
+}
+
+fn push(key: usize, is_utility: bool, class: Class, packed: Vec<u8>) {
+    let level = session::nesting();
+    let frame = Frame { key, is_utility, class, rows: None, level, packed, is_told: false };
+    FRAMES.with_borrow_mut(|frames| frames.push(frame));
+}
+
+fn take(key: usize, is_utility: bool) -> Option<Frame> {
+    FRAMES.with_borrow_mut(|frames| {
+        let at = frames.iter().rposition(|it| it.key == key && it.is_utility == is_utility)?;
+        Some(frames.remove(at))
+    })
+}
+
+/// Fields in a vector that is used again and again.
+fn pack(fill: impl FnOnce(&mut Packer)) -> Vec<u8> {
+    let mut packed = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    packed.clear();
+    SCRATCH.with(|scratch| {
+        // Taken where a name's look-up runs a statement of its own: then this one goes without.
+        let Ok(mut scratch) = scratch.try_borrow_mut() else { return };
+        let mut packer = Packer::bare(&mut scratch[..]);
+        if let Some(user) = session::other_current_user() {
+            packer.text(Field::CurrentUser, user.as_bytes());
+        }
+        fill(&mut packer);
+        packed.extend_from_slice(packer.finish());
+    });
+    packed
+}
+
+fn spare(packed: Vec<u8>) {
+    SPARE.with_borrow_mut(|spare| {
+        if spare.len() < 8 {
+            spare.push(packed);
+        }
+    });
+}

@@ -1,0 +1,200 @@
+//! What a statement is and touches, for the record of it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char};
+use std::rc::Rc;
+
+use pgrx::pg_sys;
+
+use crate::pg::nodes::list;
+use crate::pg::{catalog, compat};
+
+thread_local! {
+    static NAMES: RefCell<(u64, HashMap<pg_sys::Oid, Rc<str>>)> = RefCell::new((0, HashMap::new()));
+    static HOLDS: RefCell<HashMap<pg_sys::Oid, bool>> = RefCell::new(HashMap::new());
+}
+
+/// Forgets what is remembered of relations.
+pub fn forget() {
+    NAMES.with_borrow_mut(|names| names.1.clear());
+    HOLDS.with_borrow_mut(HashMap::clear);
+}
+
+/// Whether a row of the relation holds card numbers. Remembered until any relation changes.
+pub fn holds_pan(relation: pg_sys::Oid) -> bool {
+    // Those of the system never do, and every statement asks.
+    if relation.to_u32() < pg_sys::FirstNormalObjectId || catalog::get().is_none() {
+        return false;
+    }
+    if let Some(known) = HOLDS.with_borrow(|map| map.get(&relation).copied()) {
+        return known;
+    }
+    // SAFETY: a syscache look-up.
+    let found = catalog::contains_pan(unsafe { pg_sys::get_rel_type_id(relation) });
+    HOLDS.with_borrow_mut(|map| map.insert(relation, found));
+    found
+}
+
+/// A relation and what a statement does with it.
+pub struct Touched {
+    /// The relation.
+    pub relation: pg_sys::Oid,
+    columns: [*mut pg_sys::Bitmapset; 3],
+}
+
+impl Touched {
+    /// `schema.table`, with its columns if it holds card numbers.
+    pub fn name(&self) -> String {
+        let mut name = relation_name(self.relation).to_string();
+        if !holds_pan(self.relation) {
+            return name;
+        }
+        let mut columns: Vec<i32> = Vec::new();
+        for set in self.columns {
+            let mut member = -1;
+            loop {
+                // SAFETY: a set of the statement's, or null.
+                member = unsafe { pg_sys::bms_next_member(set, member) };
+                if member < 0 {
+                    break;
+                }
+                columns.push(member + pg_sys::FirstLowInvalidHeapAttributeNumber);
+            }
+        }
+        columns.sort_unstable();
+        columns.dedup();
+        for (i, column) in columns.iter().enumerate() {
+            name.push(if i == 0 { '(' } else { ',' });
+            // SAFETY: a syscache look-up, missing_ok.
+            let column = match *column {
+                0 => "*".into(),
+                // SAFETY: missing_ok; a palloc'd string or null.
+                _ => text(unsafe { pg_sys::get_attname(self.relation, *column as i16, true) }),
+            };
+            name.push_str(&column);
+        }
+        if !columns.is_empty() {
+            name.push(')');
+        }
+        name
+    }
+}
+
+/// The relations of a statement, views and what is behind them both.
+pub fn for_each_touched(desc: *mut pg_sys::QueryDesc, f: impl FnMut(Touched)) {
+    // SAFETY: a valid descriptor.
+    unsafe { for_each_permission(compat::permissions((*desc).plannedstmt), f) }
+}
+
+/// The relations of a list that ExecutorCheckPerms_hook gets.
+pub fn for_each_permission(permissions: *mut pg_sys::List, mut f: impl FnMut(Touched)) {
+    // SAFETY: such a list.
+    unsafe {
+        for node in list(permissions) {
+            if let Some((relation, columns)) = compat::permission_columns(node) {
+                f(Touched { relation, columns });
+            }
+        }
+    }
+}
+
+/// `schema.name` of a relation.
+pub fn relation_name(relation: pg_sys::Oid) -> Rc<str> {
+    let generation = catalog::generation();
+    let known = NAMES.with_borrow_mut(|(of, names)| {
+        if *of != generation {
+            (*of, _) = (generation, names.clear());
+        }
+        names.get(&relation).cloned()
+    });
+    if let Some(name) = known {
+        return name;
+    }
+    // SAFETY: syscache look-ups; the results are palloc'd strings or null.
+    let name: Rc<str> = unsafe {
+        let schema = text(pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation)));
+        let name = text(pg_sys::get_rel_name(relation));
+        if name.is_empty() { relation.to_u32().to_string().into() } else { format!("{schema}.{name}").into() }
+    };
+    NAMES.with_borrow_mut(|(_, names)| names.insert(relation, name.clone()));
+    name
+}
+
+/// Kind and qualified name of an object; None where it cannot be seen (yet).
+pub fn object_name(class: pg_sys::Oid, object: pg_sys::Oid) -> Option<String> {
+    // Object access names those whose identity these functions know, and shared ones of other kinds.
+    if object == pg_sys::InvalidOid {
+        return None;
+    }
+    let address = pg_sys::ObjectAddress { classId: class, objectId: object, objectSubId: 0 };
+    // SAFETY: missing_ok; the results are palloc'd strings or null.
+    unsafe {
+        if !pg_sys::is_objectclass_supported(class) {
+            return None;
+        }
+        let identity = pg_sys::getObjectIdentity(&raw const address, true);
+        let kind = pg_sys::getObjectTypeDescription(&raw const address, true);
+        (!identity.is_null() && !kind.is_null()).then(|| format!("{} {}", text(kind), text(identity)))
+    }
+}
+
+/// The part of a text that is the statement's own.
+pub fn statement_text<'a>(source: *const c_char, plan: *mut pg_sys::PlannedStmt) -> &'a [u8] {
+    if source.is_null() {
+        return &[];
+    }
+    // SAFETY: a C string that lives as long as the statement; location and length are within it, or mean all.
+    unsafe {
+        let whole = CStr::from_ptr(source).to_bytes();
+        let (at, len) = if plan.is_null() { (-1, 0) } else { ((*plan).stmt_location, (*plan).stmt_len) };
+        let rest = usize::try_from(at).ok().and_then(|at| whole.get(at..)).unwrap_or(whole);
+        match usize::try_from(len) {
+            Ok(len) if len > 0 && len <= rest.len() => &rest[..len],
+            _ => rest,
+        }
+        .trim_ascii_start()
+    }
+}
+
+/// Text, operation and rows of a query that is executed.
+pub fn source<'a>(desc: *mut pg_sys::QueryDesc) -> &'a [u8] {
+    // SAFETY: a valid descriptor.
+    unsafe { statement_text((*desc).sourceText, (*desc).plannedstmt) }
+}
+
+/// Rows that the last run processed.
+pub fn rows_of_run(desc: *mut pg_sys::QueryDesc) -> u64 {
+    // SAFETY: a valid descriptor.
+    unsafe { (*desc).estate.as_ref().map_or(0, |state| state.es_processed) }
+}
+
+/// What it does, as a command tag.
+pub fn command(desc: *mut pg_sys::QueryDesc) -> &'static [u8] {
+    use pg_sys::CmdType as C;
+    // SAFETY: a valid descriptor.
+    match unsafe { (*desc).operation } {
+        C::CMD_INSERT => b"INSERT",
+        C::CMD_UPDATE => b"UPDATE",
+        C::CMD_DELETE => b"DELETE",
+        #[allow(unreachable_patterns, reason = "bound as constants")]
+        C::CMD_MERGE => b"MERGE",
+        _ => b"SELECT",
+    }
+}
+
+/// Whether it is only explained.
+pub fn is_only_explained(flags: i32) -> bool {
+    flags & pg_sys::EXEC_FLAG_EXPLAIN_ONLY as i32 != 0
+}
+
+/// A C string's text; empty for null.
+pub fn text(text: *const c_char) -> String {
+    // SAFETY: a C string or null.
+    if text.is_null() {
+        String::new()
+    } else {
+        // SAFETY: by the caller: a C string.
+        unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+    }
+}

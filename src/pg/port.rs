@@ -1,0 +1,110 @@
+//! The client on the other side, as the server knows it before any catalog can be read.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::mem::offset_of;
+
+use pgrx::pg_sys;
+
+/// The beginning of PostgreSQL's Port, up to what the authentication found out (libpq-be.h). Nothing in it depends on
+/// how the server was built. pgrx's own is wrong in 17.
+#[repr(C)]
+struct Port {
+    sock: pg_sys::pgsocket,
+    noblock: bool,
+    proto: pg_sys::ProtocolVersion,
+    laddr: pg_sys::SockAddr,
+    raddr: pg_sys::SockAddr,
+    remote_host: *mut c_char,
+    remote_hostname: *mut c_char,
+    remote_hostname_resolv: c_int,
+    remote_hostname_errcode: c_int,
+    remote_port: *mut c_char,
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    can_accept_connections: core::ffi::c_uint,
+    #[cfg(feature = "pg18")]
+    local_host: [c_char; 64],
+    database_name: *mut c_char,
+    user_name: *mut c_char,
+    cmdline_options: *mut c_char,
+    guc_options: *mut pg_sys::List,
+    application_name: *mut c_char,
+    hba: *mut c_void,
+    // From 16 on it is elsewhere, and GetSystemUser has it.
+    #[cfg(feature = "pg15")]
+    authn_id: *const c_char,
+}
+
+#[cfg(any(feature = "pg15", feature = "pg16"))]
+const OFFSETS: [usize; 3] = [328, 336, 368];
+#[cfg(feature = "pg17")]
+const OFFSETS: [usize; 3] = [320, 328, 360];
+#[cfg(feature = "pg18")]
+const OFFSETS: [usize; 3] = [384, 392, 424];
+#[cfg(target_arch = "x86_64")]
+const _: () = {
+    assert!(offset_of!(Port, database_name) == OFFSETS[0]);
+    assert!(offset_of!(Port, user_name) == OFFSETS[1]);
+    assert!(offset_of!(Port, hba) == OFFSETS[2]);
+};
+
+/// What is known of a client; empty where it is not.
+#[derive(Clone, Copy, Default)]
+pub struct Client<'a> {
+    /// Its address, or `[local]`.
+    pub host: &'a [u8],
+    /// Its port.
+    pub port: u16,
+    /// The role that it asked for.
+    pub user: &'a [u8],
+    /// The database that it asked for.
+    pub database: &'a [u8],
+    /// The identity that the authentication method established.
+    pub identity: &'a [u8],
+}
+
+/// Whether a client is on the other side.
+pub fn has_client() -> bool {
+    // SAFETY: reads a backend-local variable.
+    unsafe { !pg_sys::MyProcPort.is_null() }
+}
+
+/// Calls `f` with the client on the other side, if there is one. Takes no lock and allocates nothing.
+pub fn with_client<T>(f: impl FnOnce(Client) -> T) -> Option<T> {
+    // SAFETY: the structure lives as long as the session; its texts are C strings or null.
+    unsafe {
+        let port = pg_sys::MyProcPort.cast::<Port>().as_ref()?;
+        let text =
+            |text: *const c_char| if text.is_null() { &[][..] } else { CStr::from_ptr(text).to_bytes() };
+        #[cfg(feature = "pg15")]
+        let identity = text(port.authn_id);
+        #[cfg(not(feature = "pg15"))]
+        let identity = {
+            // "method:identity"
+            let whole = text(pg_sys::GetSystemUser());
+            whole.iter().position(|byte| *byte == b':').map_or(whole, |at| &whole[at + 1..])
+        };
+        let number = std::str::from_utf8(text(port.remote_port)).ok().and_then(|it| it.parse().ok());
+        Some(f(Client {
+            host: text(port.remote_host),
+            port: number.unwrap_or(0),
+            user: text(port.user_name),
+            database: text(port.database_name),
+            identity,
+        }))
+    }
+}
+
+/// `application_name` as it is set now.
+pub fn with_application_name<T>(f: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    // SAFETY: a setting's C string, or null before settings are read.
+    unsafe {
+        let name = pg_sys::application_name;
+        (!name.is_null() && *name != 0).then(|| f(CStr::from_ptr(name).to_bytes()))
+    }
+}
+
+/// When the session began, in seconds of 1970, and its process: what %c of log_line_prefix prints.
+pub fn session_id() -> (i64, i32) {
+    // SAFETY: reads process-local variables.
+    unsafe { (pg_sys::MyStartTime, pg_sys::MyProcPid) }
+}

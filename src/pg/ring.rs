@@ -1,0 +1,343 @@
+//! The ring: events on their way from every process to the trail worker, in a memfd that the postmaster maps before
+//! it forks and never writes events to. It survives a crash-restart of the server.
+//!
+//! Many producers, one consumer, no lock: a producer claims slots by moving `head`, fills them, and stamps each when
+//! it is complete; the worker takes them in order, and moves `tail` when what they held is on the disk. A part of the
+//! slots is left to the log hook and to transactions that have committed, which never wait.
+
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+
+use pgrx::pg_sys;
+
+use crate::pg::ring_wait;
+
+/// Bytes of a slot.
+const SLOT: usize = 512;
+const DATA: usize = SLOT - 48;
+/// One part in so many is left to those that never wait.
+const RESERVE: u64 = 8;
+/// Bytes of the worker's complaint.
+pub(super) const MESSAGE: usize = 240;
+
+/// How the worker fares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum State {
+    /// It has not begun.
+    Starting = 0,
+    /// What comes reaches the disk.
+    Running,
+    /// The disk is full.
+    Full,
+    /// It cannot write, and tries again.
+    Failing,
+    /// What is there was changed: it must not go on by itself.
+    Refusing,
+}
+
+#[repr(C, align(64))]
+struct Counter(AtomicU64);
+
+/// What stands before the slots.
+#[repr(C)]
+pub struct Head {
+    slots: u64,
+    head: Counter,
+    tail: Counter,
+    /// Claims below are of processes that are gone.
+    dead: Counter,
+    /// The highest place that somebody waits for.
+    wanted: Counter,
+    /// 1: the worker sleeps until it is woken.
+    idle: Counter,
+    pub(super) state: AtomicU32,
+    /// Events that found no place while the worker could not write.
+    lost: AtomicU64,
+    /// How often a session waited for a place.
+    waits: AtomicU64,
+    /// Number of the last record on the disk, its segment, and its boot.
+    pub seq: AtomicU64,
+    /// See `seq`.
+    pub segment: AtomicU64,
+    /// See `seq`.
+    pub boot: AtomicU64,
+    /// Records that the last checkpoint covers.
+    pub sealed: AtomicU64,
+    /// Syncs since the server started.
+    pub syncs: AtomicU64,
+    /// When the last one was done, in microseconds of PostgreSQL's epoch.
+    pub synced_at: AtomicU64,
+    /// Records of which somebody else holds a checkpoint.
+    pub shipped: AtomicU64,
+    /// Bytes that are free on the trail's disk.
+    pub free: AtomicU64,
+    pub(super) message_len: AtomicU32,
+    pub(super) message: [AtomicU32; MESSAGE / 4],
+}
+
+#[repr(C, align(64))]
+struct Slot {
+    /// Its place + 1 when it is complete.
+    stamp: AtomicU64,
+    /// Number of the record that it became, set by the worker before it writes it.
+    seq: AtomicU64,
+    pid: AtomicU32,
+    /// Which part of how many.
+    part: AtomicU32,
+    parts: AtomicU32,
+    /// Bytes of the whole.
+    len: AtomicU32,
+    crc: AtomicU32,
+    data: [u8; DATA],
+}
+
+const _: () = assert!(size_of::<Slot>() == SLOT);
+
+static RING: AtomicPtr<Head> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Maps the ring; called once, while the library is preloaded.
+pub fn register(megabytes: i32) {
+    match map((megabytes.max(1) as u64) << 20 >> SLOT.trailing_zeros()) {
+        Some(head) => RING.store(head, Ordering::Relaxed),
+        None => pgrx::warning!("pgpci: no memory for the audit trail's ring; protected work is refused"),
+    }
+    ring_wait::register();
+}
+
+/// A new ring of so many slots. Its memory is there from the start: nobody dies of writing to it later.
+pub fn map(slots: u64) -> Option<*mut Head> {
+    let size = FIRST + slots as usize * SLOT;
+    // SAFETY: system calls with checked results; the mapping is zero-filled, which is a valid Head and valid slots.
+    unsafe {
+        let fd = libc::memfd_create(c"pgpci_ring".as_ptr(), libc::MFD_CLOEXEC);
+        if fd < 0 {
+            return None;
+        }
+        let made = libc::ftruncate(fd, size as i64) == 0 && libc::posix_fallocate(fd, 0, size as i64) == 0;
+        let (access, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        let address = if made {
+            libc::mmap(std::ptr::null_mut(), size, access, shared, fd, 0)
+        } else {
+            libc::MAP_FAILED
+        };
+        libc::close(fd);
+        if address == libc::MAP_FAILED {
+            return None;
+        }
+        (*address.cast::<Head>()).slots = slots;
+        Some(address.cast())
+    }
+}
+
+/// In the postmaster at start and after a crash, while no other process is alive.
+pub(super) fn processes_are_gone() {
+    if let Some(head) = head() {
+        head.producers_are_gone();
+        head.wanted.0.store(0, Ordering::Release);
+        head.idle.0.store(0, Ordering::Release);
+        head.set_state(State::Starting, "the trail worker has not started");
+    }
+}
+
+/// The ring. None only where the postmaster could not map it.
+pub fn head() -> Option<&'static Head> {
+    // SAFETY: mapped for the life of the process; what changes is atomic.
+    unsafe { RING.load(Ordering::Relaxed).as_ref() }
+}
+
+const FIRST: usize = size_of::<Head>().next_multiple_of(64);
+
+/// What the worker finds at a place.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing yet.
+    Nothing,
+    /// A whole event of so many slots, which was copied out.
+    Event(u64),
+    /// Slots of a process that died while it filled them.
+    Torn {
+        /// How many slots.
+        slots: u64,
+        /// Whose, 0 if it did not get so far.
+        pid: u32,
+    },
+}
+
+impl Head {
+    fn slot(&self, place: u64) -> *mut Slot {
+        let index = (place % self.slots) as usize;
+        // SAFETY: slots follow the head in the same mapping.
+        unsafe { std::ptr::from_ref(self).cast::<u8>().add(FIRST + index * SLOT).cast_mut().cast() }
+    }
+
+    /// Puts an event into the ring. Returns the place behind it, or None if there is no room (without `reserve`, the
+    /// last eighth of the room is not used). Takes no lock, never waits and never raises.
+    pub fn push(&self, event: &[u8], reserve: bool) -> Option<u64> {
+        // SAFETY: reads process-local variables. The postmaster's memory is every child's.
+        let pid = unsafe {
+            if !pg_sys::IsUnderPostmaster {
+                return None;
+            }
+            pg_sys::MyProcPid as u32
+        };
+        let parts = event.len().div_ceil(DATA).max(1) as u64;
+        let from = self.claim(parts, reserve)?;
+        for (i, data) in (0..parts).zip(event.chunks(DATA).chain(std::iter::once(&[][..]))) {
+            let slot = self.slot(from + i);
+            // SAFETY: the slot is ours by the claim until it is stamped.
+            unsafe {
+                (*slot).pid.store(pid, Ordering::Relaxed);
+                (*slot).seq.store(0, Ordering::Relaxed);
+                (*slot).part.store(i as u32, Ordering::Relaxed);
+                (*slot).parts.store(parts as u32, Ordering::Relaxed);
+                (*slot).len.store(event.len() as u32, Ordering::Relaxed);
+                (*slot).crc.store(crc32fast::hash(data), Ordering::Relaxed);
+                std::ptr::copy_nonoverlapping(data.as_ptr(), (&raw mut (*slot).data).cast(), data.len());
+                (*slot).stamp.store(from + i + 1, Ordering::Release);
+            }
+        }
+        // The worker says that it sleeps before it looks a last time.
+        fence(Ordering::SeqCst);
+        if self.idle.0.load(Ordering::Acquire) == 1 && self.idle.0.swap(0, Ordering::AcqRel) == 1 {
+            ring_wait::wake_worker();
+        }
+        Some(from + parts)
+    }
+
+    /// Takes so many places, to be filled; None if there is no room.
+    pub fn claim(&self, parts: u64, reserve: bool) -> Option<u64> {
+        let room = self.slots - if reserve { 0 } else { self.slots / RESERVE };
+        let mut from = self.head.0.load(Ordering::Relaxed);
+        loop {
+            if from + parts - self.tail.0.load(Ordering::Acquire) > room {
+                return None;
+            }
+            match self.head.0.compare_exchange_weak(from, from + parts, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return Some(from),
+                Err(now) => from = now,
+            }
+        }
+    }
+
+    /// Whoever claimed a place and did not complete it is gone.
+    pub fn producers_are_gone(&self) {
+        self.dead.0.store(self.head.0.load(Ordering::Acquire), Ordering::Release);
+    }
+
+    /// What is at a place; an event is copied to `out`. Only the worker asks.
+    pub fn next(&self, place: u64, out: &mut Vec<u8>) -> Next {
+        let end = self.head.0.load(Ordering::Acquire);
+        if place >= end {
+            return Next::Nothing;
+        }
+        out.clear();
+        let (mut at, mut parts, mut whole) = (place, 1, 0);
+        while at - place < parts {
+            let slot = self.slot(at);
+            // SAFETY: mapped. What is not stamped is only looked at by its atomics.
+            let slot = unsafe { &*slot };
+            let is_complete = slot.stamp.load(Ordering::Acquire) == at + 1;
+            if !is_complete && at >= self.dead.0.load(Ordering::Acquire) {
+                return Next::Nothing;
+            }
+            if at == place {
+                (parts, whole) = (
+                    u64::from(slot.parts.load(Ordering::Relaxed)),
+                    slot.len.load(Ordering::Relaxed) as usize,
+                );
+            }
+            let len = DATA.min(whole.saturating_sub(out.len()));
+            let is_good = is_complete
+                && u64::from(slot.part.load(Ordering::Relaxed)) == at - place
+                && crc32fast::hash(&slot.data[..len]) == slot.crc.load(Ordering::Relaxed);
+            if !is_good {
+                // An older event's process id may stand where nobody wrote.
+                let pid = if is_complete || at > place { slot.pid.load(Ordering::Relaxed) } else { 0 };
+                return Next::Torn { slots: at - place + 1, pid };
+            }
+            out.extend_from_slice(&slot.data[..len]);
+            at += 1;
+        }
+        Next::Event(parts)
+    }
+
+    /// Notes the number of the record that the event at a place becomes. Only the worker.
+    pub fn set_seq(&self, place: u64, seq: u64) {
+        // SAFETY: mapped.
+        unsafe { (*self.slot(place)).seq.store(seq, Ordering::Release) };
+    }
+
+    /// The number that was noted, 0 if none was.
+    pub fn seq_at(&self, place: u64) -> u64 {
+        // SAFETY: mapped.
+        unsafe { (*self.slot(place)).seq.load(Ordering::Acquire) }
+    }
+
+    /// Up to here all is on the disk.
+    pub fn tail(&self) -> u64 {
+        self.tail.0.load(Ordering::Acquire)
+    }
+
+    /// Places below were claimed before the last crash.
+    pub fn dead(&self) -> u64 {
+        self.dead.0.load(Ordering::Acquire)
+    }
+
+    /// Up to here places are claimed.
+    pub fn claimed(&self) -> u64 {
+        self.head.0.load(Ordering::Acquire)
+    }
+
+    /// Up to here all is on the disk; those who wait for it or for room are woken. Only the worker.
+    pub fn durable(&self, place: u64) {
+        self.tail.0.store(place, Ordering::Release);
+        ring_wait::wake_waiters();
+    }
+
+    /// Slots.
+    pub fn slots(&self) -> u64 {
+        self.slots
+    }
+
+    /// Whether somebody waits for what is behind the place.
+    pub fn is_wanted(&self, place: u64) -> bool {
+        self.wanted.0.load(Ordering::Acquire) > place
+    }
+
+    /// Somebody waits for it.
+    pub fn want(&self, place: u64) {
+        self.wanted.0.fetch_max(place, Ordering::AcqRel);
+        self.idle.0.store(0, Ordering::Release);
+        ring_wait::wake_worker();
+    }
+
+    /// The worker sleeps until it is woken, unless something came meanwhile; false if it did.
+    pub fn may_idle(&self, place: u64) -> bool {
+        self.idle.0.store(1, Ordering::SeqCst);
+        let nothing = self.head.0.load(Ordering::SeqCst) == place;
+        if !nothing {
+            self.idle.0.store(0, Ordering::SeqCst);
+        }
+        nothing
+    }
+
+    /// An event found no room.
+    pub fn lose(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many events found no room since it was asked last.
+    pub fn take_lost(&self) -> u64 {
+        self.lost.swap(0, Ordering::AcqRel)
+    }
+
+    /// How many events found no room and are not recorded yet, and how often a session waited for room.
+    pub fn pressure(&self) -> (u64, u64) {
+        (self.lost.load(Ordering::Relaxed), self.waits.load(Ordering::Relaxed))
+    }
+
+    /// A session waits for room.
+    pub fn count_wait(&self) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,67 @@
+"""The audit trail, as it is on the disk."""
+
+import json
+import subprocess
+import time
+
+from conftest import BIN
+from test_keys import children, command_line
+
+
+def directory(cluster):
+    return cluster.dir / "data.pgpci" / "trail"
+
+
+def records(cluster):
+    """All records of all segments, in order."""
+    found = []
+    for path in sorted(directory(cluster).glob("*.jsonl")):
+        for line in path.read_bytes().split(b"\n"):
+            if line:
+                try:
+                    found.append(json.loads(line))
+                except ValueError:  # what a crash left
+                    pass
+    return found
+
+
+def events(cluster, **fields):
+    """The events with these fields; a field that is a function is asked."""
+    def is_one(record):
+        return record["kind"] == "event" and all(
+            value(record.get(name)) if callable(value) else record.get(name) == value
+            for name, value in fields.items()
+        )
+    return [record for record in records(cluster) if is_one(record)]
+
+
+def wait_for(cluster, count=1, seconds=10, **fields):
+    """Waits until there are that many such events; returns them."""
+    end = time.monotonic() + seconds
+    while True:
+        found = events(cluster, **fields)
+        if len(found) >= count:
+            return found
+        assert time.monotonic() < end, f"{len(found)} events {fields} of {count}: {records(cluster)[-10:]}"
+        time.sleep(0.02)
+
+
+def verify(cluster, *options):
+    """What `pgpci verify` says: exit code, findings."""
+    path = directory(cluster)
+    done = subprocess.run([BIN / "pgpci", "verify", path, "--key", path / "trail.vkey", "--json", *options],
+                          capture_output=True, text=True, timeout=60)
+    return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+
+
+def assert_verifies(cluster):
+    """Contents, chain, numbers and signatures are as they must be, and no anchor was asked for."""
+    code, found = verify(cluster)
+    assert code == 6, found
+    sequence = [record["seq"] for record in records(cluster)]
+    assert sequence == list(range(1, len(sequence) + 1))
+
+
+def writer(cluster):
+    """The process that writes it."""
+    return next(p for p in children(cluster.postmaster) if "pgpci trail writer" in command_line(p))
