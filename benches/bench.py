@@ -267,7 +267,7 @@ def bystanders():
 
 def trail():
     """What the audit trail costs those who have nothing to do with card numbers, with the default scope and with all."""
-    places = {"none": ("without", PORT + 1), "default": ("with", PORT), "all": ("all", PORT + 2)}
+    places = {"none": ("without", PORT + 1), "default": ("with", PORT), "all": ("all", PORT + 3)}
     for name, (where, port) in places.items():
         if name == "all":
             psql("CREATE ROLE reader LOGIN", where=where, port=port)

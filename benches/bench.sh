@@ -26,5 +26,5 @@ scripts/cluster.sh start "$dir/with" "$port" "${conf[@]}"
 scripts/cluster.sh start "$dir/beside" $((port + 2)) "${conf[@]}"
 KEY=no scripts/cluster.sh start "$dir/without" $((port + 1)) "${conf[@]}" "shared_preload_libraries = ''"
 # And with everything recorded.
-KEY=no scripts/cluster.sh start "$dir/all" $((port + 2)) "${conf[@]}" "pgpci.audit_scope = all"
+KEY=no scripts/cluster.sh start "$dir/all" $((port + 3)) "${conf[@]}" "pgpci.audit_scope = all"
 python3 benches/bench.py "$dir" "$port"

@@ -7,6 +7,7 @@ import pytest
 from conftest import AMEX, DISCOVER, MASTERCARD, VISA, VISA_2, VISA_3
 from support import kms
 from support.providers import *  # fixtures, too
+from trail import wait_for
 
 HINT = "pgpci.key_mode is encrypt_only here."
 
@@ -200,5 +201,5 @@ def test_another_cluster_reveals_and_looks_up(node, proxy, central_proxy, fresh_
             assert reader.execute("SELECT id FROM found WHERE card = %s", (card,)).fetchall() == [(i,)]
         assert reader.execute("SELECT f.id FROM found f JOIN payments p USING (card) ORDER BY 1").fetchall() == [(1,), (2,), (4,)]
     assert set(operations(proxy)) == {"GenerateDataKey"}, "the node never asks to decrypt"
-    assert 'REVEAL by "full": move to vault "default" in vault "edge" begins' in centre.log
+    wait_for(centre, session_user="full", event='move to vault "default"', objects=["vault edge"])
     centre.execute("DROP SUBSCRIPTION edge")
