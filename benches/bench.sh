@@ -3,16 +3,15 @@
 # Writes bench-results/bench.json and bench-results/bench.svg; what misses its target is printed as a miss.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scripts/setup.sh build
+scripts/setup.sh bench
 export PATH="$HOME/.cargo/bin:$PATH"
 [ -n "${SKIP_INSTALL:-}" ] || { mkdir -p target; scripts/install.sh >target/bench-build.log 2>&1 || { tail -30 target/bench-build.log >&2; exit 1; }; }
 # A directory that user postgres can read, wherever the checkout is.
 dir=$(mktemp -d /tmp/pgpci-bench.XXXXXX)
 cleanup() {
-    MODE=immediate scripts/cluster.sh stop "$dir/with"
-    MODE=immediate scripts/cluster.sh stop "$dir/beside"
-    MODE=immediate scripts/cluster.sh stop "$dir/without"
-    MODE=immediate scripts/cluster.sh stop "$dir/all"
+    for one in with beside without all pgaudit log; do
+        MODE=immediate scripts/cluster.sh stop "$dir/$one"
+    done
     rm -rf "$dir"
 }
 trap cleanup EXIT
@@ -27,4 +26,8 @@ scripts/cluster.sh start "$dir/beside" $((port + 2)) "${conf[@]}"
 KEY=no scripts/cluster.sh start "$dir/without" $((port + 1)) "${conf[@]}" "shared_preload_libraries = ''"
 # And with everything recorded.
 KEY=no scripts/cluster.sh start "$dir/all" $((port + 3)) "${conf[@]}" "pgpci.audit_scope = all"
-python3 benches/bench.py "$dir" "$port"
+# The usual ways to have everything recorded, by the logging collector as files of CSV.
+collector=("logging_collector = on" "log_destination = csvlog")
+KEY=no scripts/cluster.sh start "$dir/pgaudit" $((port + 4)) "${conf[@]}" "${collector[@]}" "shared_preload_libraries = pgaudit" "pgaudit.log = all"
+KEY=no scripts/cluster.sh start "$dir/log" $((port + 5)) "${conf[@]}" "${collector[@]}" "shared_preload_libraries = ''" "log_statement = all"
+python3 benches/bench.py "$dir" "$port" "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing on Debian 12: scripts/setup.sh [build|demo|test|fuzz|deny]
+# Installs what is missing on Debian 12: scripts/setup.sh [build|demo|test|bench|fuzz|deny]
 # As root by apt-get; as an ordinary user it says what to install. Quick when all is there.
 set -euo pipefail
 for_what=${1:-build}
@@ -36,6 +36,10 @@ if [ "$for_what" = demo ] || [ "$for_what" = test ]; then
     need python3-venv python3 -c 'import venv, ensurepip'
     need softhsm2 has softhsm2-util
     need opensc has pkcs11-tool
+fi
+if [ "$for_what" = bench ]; then
+    # Another audit trail to compare with.
+    need postgresql-15-pgaudit test -e "$("${PG_CONFIG:-pg_config}" --pkglibdir)/pgaudit.so"
 fi
 if [ "$for_what" = test ]; then
     need libpostgresql-jdbc-java test -e /usr/share/java/postgresql.jar

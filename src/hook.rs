@@ -158,7 +158,9 @@ unsafe extern "C-unwind" fn executor_run(
             None => standard_ExecutorRun(desc, direction, count, once),
         }
         enforce::stops(depth);
-        ran_own(desc);
+        if audit::is_recording() {
+            ran_own(desc);
+        }
     }
 }
 
@@ -177,7 +179,9 @@ unsafe extern "C-unwind" fn executor_run(
             None => standard_ExecutorRun(desc, direction, count),
         }
         enforce::stops(depth);
-        ran_own(desc);
+        if audit::is_recording() {
+            ran_own(desc);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pgpci_core::record::{Class, Field, MAX_PACKED, Packer, Time};
+use pgpci_core::redact::{End, in_place};
 use pgrx::PgSqlErrorCode as S;
 
 use crate::error::{Error, Result};
@@ -26,7 +27,16 @@ struct Block {
     len: usize,
 }
 
+/// The application's name, and what the trail says of it; PostgreSQL cuts it at 63 bytes.
+struct Application {
+    name: [u8; 64],
+    clean: [u8; 64],
+    len: usize,
+}
+
 thread_local! {
+    static APPLICATION: RefCell<Application> =
+        const { RefCell::new(Application { name: [0; 64], clean: [0; 64], len: 0 }) };
     static BUFFER: RefCell<[u8; MAX_PACKED]> = const { RefCell::new([0; MAX_PACKED]) };
     static BLOCK: RefCell<Block> = const { RefCell::new(Block { bytes: [0; 2048], len: 0 }) };
     // The place behind the last event of this process.
@@ -96,12 +106,28 @@ fn who(packer: &mut Packer, room: Room) {
             }
         }
     });
-    port::with_application_name(|name| {
-        packer.foreign(Field::ApplicationName, name);
-    });
+    port::with_application_name(|name| APPLICATION.with(|known| application(packer, known, name)));
     guc::with_app_user(|name| {
         packer.foreign(Field::AppUser, name);
     });
+}
+
+/// The application's name hardly ever changes, and is redacted once.
+fn application(packer: &mut Packer, known: &RefCell<Application>, name: &[u8]) {
+    let Ok(mut known) = known.try_borrow_mut() else { return };
+    let known = &mut *known;
+    if known.len != name.len() || known.name[..known.len] != *name {
+        let len = name.len();
+        let (Some(given), Some(clean)) = (known.name.get_mut(..len), known.clean.get_mut(..len)) else {
+            packer.foreign(Field::ApplicationName, name);
+            return;
+        };
+        given.copy_from_slice(name);
+        clean.copy_from_slice(name);
+        in_place(clean, End::Whole);
+        known.len = len;
+    }
+    packer.text(Field::ApplicationName, &known.clean[..known.len]);
 }
 
 /// The session is another from here on: it has logged in.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use pgpci_core::trail::Node;
 
 use super::node::sync_directory;
+use crate::pg::disk;
 
 /// A segment, and what is to be written to it.
 struct Segment {
@@ -108,6 +109,8 @@ impl Segment {
         }
         file.write_all_at(&self.pending, self.synced)?;
         file.sync_data()?;
+        // Hardly anybody reads it soon: tables need that memory more, and filling what was just freed is faster.
+        disk::forget(file);
         if is_new {
             sync_directory(directory)?;
         }

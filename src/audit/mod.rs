@@ -27,7 +27,7 @@ use pgpci_core::record::{Class as Kind, Field};
 pub use failure::logged;
 pub use redaction::client_text;
 pub use session::authenticated;
-pub use statement::{ends, object, permissions, ran, starts, utility_ends, utility_starts};
+pub use statement::{ends, is_recording, object, permissions, ran, starts, utility_ends, utility_starts};
 pub use trail::register;
 pub use transaction::{Tally, begin_reveal, count_reveal, protect};
 

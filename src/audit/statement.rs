@@ -65,6 +65,12 @@ pub fn starts(desc: *mut pg_sys::QueryDesc, flags: i32) {
     push(desc as usize, false, class, packed);
 }
 
+/// Whether a statement that is recorded has started. Only looks, and never raises: for hooks, whose work it spares
+/// most statements.
+pub fn is_recording() -> bool {
+    FRAMES.with(|frames| frames.try_borrow().is_ok_and(|frames| !frames.is_empty()))
+}
+
 /// A plan has run, perhaps not for the last time.
 pub fn ran(desc: *mut pg_sys::QueryDesc) {
     FRAMES.with_borrow_mut(|frames| {
@@ -145,10 +151,10 @@ pub fn object(class: pg_sys::Oid, object: pg_sys::Oid) {
     }
 }
 
-fn add_objects(names: &[String]) {
+fn add_objects(names: &[impl AsRef<str>]) {
     let more = pack(|packer| {
         for name in names {
-            packer.object(name.as_bytes());
+            packer.object(name.as_ref().as_bytes());
         }
     });
     FRAMES.with_borrow_mut(|frames| {
@@ -190,6 +196,9 @@ pub fn subtransaction_aborts() {
 
 /// A transaction is over. A procedure that ends it goes on.
 pub fn transaction_ends(is_aborted: bool) {
+    if !is_aborted && FRAMES.with_borrow(Vec::is_empty) {
+        return FAILURE.set(None);
+    }
     let failure = FAILURE.take();
     let is_silent = is_aborted && failure.is_none() && port::has_client() && log::fails_silently();
     let is_failure = is_aborted && (failure.is_some() || is_silent);

@@ -21,6 +21,8 @@ struct Reveals {
 
 thread_local! {
     static REVEALS: RefCell<Vec<Reveals>> = const { RefCell::new(Vec::new()) };
+    // Whether there is anything in these: most transactions end without.
+    static TOUCHED: Cell<bool> = const { Cell::new(false) };
     // Tells the tallies of one transaction from those of the next.
     static ROUND: Cell<u64> = const { Cell::new(1) };
     // Whether the transaction changed something protected; and its intent, once that is recorded.
@@ -64,6 +66,7 @@ pub fn begin_reveal(door: &str, vault: &str, purpose: Option<&str>) -> Tally {
     if let Err(error) = emit::require_durable() {
         error.raise();
     }
+    TOUCHED.set(true);
     let index = REVEALS.with_borrow_mut(|r| {
         r.push(one);
         r.len() - 1
@@ -92,6 +95,7 @@ impl Reveals {
 
 /// The transaction changes something protected: it does not commit before that is recorded.
 pub fn protect() {
+    TOUCHED.set(true);
     PROTECTED.set(true);
 }
 
@@ -142,6 +146,9 @@ fn before_commit(what: &str) {
 fn ends(what: &str, is_committed: bool) {
     ROUND.set(ROUND.get() + 1);
     statement::transaction_ends(!is_committed);
+    if !TOUCHED.take() {
+        return;
+    }
     for one in REVEALS.take() {
         emit(Class::Reveal, Room::Never, |packer| {
             one.fill(packer);

@@ -1,24 +1,52 @@
 //! What a statement is and touches, for the record of it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ffi::{CStr, c_char};
 use std::rc::Rc;
 
 use pgrx::pg_sys;
+use rustc_hash::FxHashMap;
 
 use crate::pg::nodes::list;
 use crate::pg::{catalog, compat};
 
+/// Names of relations with the columns that statements touch, until anything changes that they are made of.
+type Names = FxHashMap<Columns, Rc<str>>;
+
 thread_local! {
-    static NAMES: RefCell<(u64, HashMap<pg_sys::Oid, Rc<str>>)> = RefCell::new((0, HashMap::new()));
-    static HOLDS: RefCell<HashMap<pg_sys::Oid, bool>> = RefCell::new(HashMap::new());
+    static NAMES: RefCell<(u64, Names)> = RefCell::default();
+    static HOLDS: RefCell<FxHashMap<pg_sys::Oid, bool>> = RefCell::default();
 }
 
 /// Forgets what is remembered of relations.
 pub fn forget() {
     NAMES.with_borrow_mut(|names| names.1.clear());
-    HOLDS.with_borrow_mut(HashMap::clear);
+    HOLDS.with_borrow_mut(FxHashMap::clear);
+}
+
+/// A relation and its columns, to be looked up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Columns {
+    relation: pg_sys::Oid,
+    sets: [[pg_sys::bitmapword; Columns::WORDS]; 3],
+}
+
+impl Columns {
+    /// Enough for about 120 columns; what has more is not remembered.
+    const WORDS: usize = 2;
+
+    fn new(relation: pg_sys::Oid, sets: [*mut pg_sys::Bitmapset; 3]) -> Option<Columns> {
+        let mut found = [[0; Columns::WORDS]; 3];
+        for (set, words) in sets.into_iter().zip(&mut found) {
+            // SAFETY: a set of the statement's with so many words, or null.
+            unsafe {
+                let Some(set) = set.as_ref() else { continue };
+                let place = words.get_mut(..set.nwords as usize)?;
+                place.copy_from_slice(set.words.as_slice(place.len()));
+            }
+        }
+        Some(Columns { relation, sets: found })
+    }
 }
 
 /// Whether a row of the relation holds card numbers. Remembered until any relation changes.
@@ -45,40 +73,64 @@ pub struct Touched {
 
 impl Touched {
     /// `schema.table`, with its columns if it holds card numbers.
-    pub fn name(&self) -> String {
-        let mut name = relation_name(self.relation).to_string();
-        if !holds_pan(self.relation) {
-            return name;
-        }
-        let mut columns: Vec<i32> = Vec::new();
-        for set in self.columns {
-            let mut member = -1;
-            loop {
-                // SAFETY: a set of the statement's, or null.
-                member = unsafe { pg_sys::bms_next_member(set, member) };
-                if member < 0 {
-                    break;
-                }
-                columns.push(member + pg_sys::FirstLowInvalidHeapAttributeNumber);
+    pub fn name(&self) -> Rc<str> {
+        let columns = if holds_pan(self.relation) { self.columns } else { [std::ptr::null_mut(); 3] };
+        let key = Columns::new(self.relation, columns);
+        let generation = catalog::generation();
+        let known = NAMES.with_borrow_mut(|(of, names)| {
+            if *of != generation {
+                (*of, _) = (generation, names.clear());
             }
-        }
-        columns.sort_unstable();
-        columns.dedup();
-        for (i, column) in columns.iter().enumerate() {
-            name.push(if i == 0 { '(' } else { ',' });
-            // SAFETY: a syscache look-up, missing_ok.
-            let column = match *column {
-                0 => "*".into(),
-                // SAFETY: missing_ok; a palloc'd string or null.
-                _ => text(unsafe { pg_sys::get_attname(self.relation, *column as i16, true) }),
-            };
-            name.push_str(&column);
-        }
-        if !columns.is_empty() {
-            name.push(')');
-        }
-        name
+            key.and_then(|key| names.get(&key).cloned())
+        });
+        known.unwrap_or_else(|| {
+            let name: Rc<str> = name_with(self.relation, columns).into();
+            if let Some(key) = key {
+                NAMES.with_borrow_mut(|(_, names)| {
+                    if names.len() >= REMEMBERED {
+                        names.clear();
+                    }
+                    names.insert(key, name.clone());
+                });
+            }
+            name
+        })
     }
+}
+
+/// How many names are remembered: a session can touch any combination of columns.
+const REMEMBERED: usize = 4096;
+
+fn name_with(relation: pg_sys::Oid, sets: [*mut pg_sys::Bitmapset; 3]) -> String {
+    let mut name = relation_name(relation);
+    let mut columns: Vec<i32> = Vec::new();
+    for set in sets {
+        let mut member = -1;
+        loop {
+            // SAFETY: a set of the statement's, or null.
+            member = unsafe { pg_sys::bms_next_member(set, member) };
+            if member < 0 {
+                break;
+            }
+            columns.push(member + pg_sys::FirstLowInvalidHeapAttributeNumber);
+        }
+    }
+    columns.sort_unstable();
+    columns.dedup();
+    for (i, column) in columns.iter().enumerate() {
+        name.push(if i == 0 { '(' } else { ',' });
+        // SAFETY: a syscache look-up, missing_ok.
+        let column = match *column {
+            0 => "*".into(),
+            // SAFETY: missing_ok; a palloc'd string or null.
+            _ => text(unsafe { pg_sys::get_attname(relation, *column as i16, true) }),
+        };
+        name.push_str(&column);
+    }
+    if !columns.is_empty() {
+        name.push(')');
+    }
+    name
 }
 
 /// The relations of a statement, views and what is behind them both.
@@ -100,25 +152,13 @@ pub fn for_each_permission(permissions: *mut pg_sys::List, mut f: impl FnMut(Tou
 }
 
 /// `schema.name` of a relation.
-pub fn relation_name(relation: pg_sys::Oid) -> Rc<str> {
-    let generation = catalog::generation();
-    let known = NAMES.with_borrow_mut(|(of, names)| {
-        if *of != generation {
-            (*of, _) = (generation, names.clear());
-        }
-        names.get(&relation).cloned()
-    });
-    if let Some(name) = known {
-        return name;
-    }
+fn relation_name(relation: pg_sys::Oid) -> String {
     // SAFETY: syscache look-ups; the results are palloc'd strings or null.
-    let name: Rc<str> = unsafe {
+    unsafe {
         let schema = text(pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation)));
         let name = text(pg_sys::get_rel_name(relation));
-        if name.is_empty() { relation.to_u32().to_string().into() } else { format!("{schema}.{name}").into() }
-    };
-    NAMES.with_borrow_mut(|(_, names)| names.insert(relation, name.clone()));
-    name
+        if name.is_empty() { relation.to_u32().to_string() } else { format!("{schema}.{name}") }
+    }
 }
 
 /// Kind and qualified name of an object; None where it cannot be seen (yet).

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys;
 
-use crate::pg::port;
+use crate::pg::{port, session};
 
 /// An error or message on its way.
 pub struct Message<'a> {
@@ -127,7 +127,7 @@ pub fn client_text_mark() -> (usize, usize, i64) {
     // SAFETY: reads backend-local variables.
     unsafe {
         let portal = pg_sys::ActivePortal.as_ref().map_or(0, |portal| portal.sourceText as usize);
-        (pg_sys::debug_query_string as usize, portal, pg_sys::GetCurrentStatementStartTimestamp())
+        (pg_sys::debug_query_string as usize, portal, session::statement_start())
     }
 }
 

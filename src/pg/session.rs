@@ -14,6 +14,9 @@ unsafe extern "C" {
     fn GetUserId() -> pg_sys::Oid;
     fn GetCurrentTransactionNestLevel() -> core::ffi::c_int;
     fn GetCurrentTimestamp() -> pg_sys::TimestampTz;
+    fn GetCurrentStatementStartTimestamp() -> pg_sys::TimestampTz;
+    fn GetTopFullTransactionIdIfAny() -> pg_sys::FullTransactionId;
+    fn GetDatabaseEncoding() -> core::ffi::c_int;
     fn HistoricSnapshotActive() -> bool;
     fn IsTransactionState() -> bool;
     fn pg_trigger_depth(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
@@ -97,7 +100,7 @@ pub fn database_name() -> String {
 /// The number of the database's encoding, if that is neither UTF-8 nor none at all.
 pub fn foreign_encoding() -> Option<u64> {
     // SAFETY: reads a backend-local variable.
-    let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
+    let encoding = unsafe { GetDatabaseEncoding() };
     let is_foreign = !matches!(encoding as u32, pg_sys::pg_enc::PG_UTF8 | pg_sys::pg_enc::PG_SQL_ASCII);
     is_foreign.then_some(encoding as u64)
 }
@@ -105,7 +108,7 @@ pub fn foreign_encoding() -> Option<u64> {
 /// The number of the running transaction, with its epoch; 0 if it has none.
 pub fn full_xid() -> u64 {
     // SAFETY: reads backend-local variables.
-    unsafe { pg_sys::GetTopFullTransactionIdIfAny().value }
+    unsafe { GetTopFullTransactionIdIfAny().value }
 }
 
 /// The server's version, as `SHOW server_version` has it.
@@ -145,6 +148,12 @@ pub fn system_identifier() -> u64 {
 pub fn now() -> i64 {
     // SAFETY: reads the clock.
     unsafe { GetCurrentTimestamp() }
+}
+
+/// When the client's statement began, in the same unit.
+pub fn statement_start() -> i64 {
+    // SAFETY: reads a backend-local variable.
+    unsafe { GetCurrentStatementStartTimestamp() }
 }
 
 /// A moment as text that casts to timestamptz; nothing for 0.
