@@ -57,6 +57,45 @@ unsafe extern "C-unwind" {
     ) -> bool;
 }
 
+/// The expressions behind the columns of XMLTABLE or JSON_TABLE, a list each: their defaults, and what looks into the
+/// document, which is an expression in JSON only.
+///
+/// # Safety
+/// `table` is valid.
+pub unsafe fn table_function_columns(table: *mut pg_sys::TableFunc) -> [*mut pg_sys::List; 2] {
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        return [(*table).coldefexprs, std::ptr::null_mut()];
+        #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+        return [(*table).coldefexprs, (*table).colvalexprs];
+    }
+}
+
+/// What JSON_VALUE and its like give where the document has nothing, or what is wrong; None for other expressions.
+/// 17 brought them.
+///
+/// # Safety
+/// `node` is a valid expression.
+pub unsafe fn json_defaults(node: *mut pg_sys::Node) -> Option<[*mut pg_sys::Node; 2]> {
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    {
+        let _ = node;
+        None
+    }
+    #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+    // SAFETY: by contract; the tag says what the node is.
+    unsafe {
+        if (*node).type_ != pg_sys::NodeTag::T_JsonExpr {
+            return None;
+        }
+        let json = &*node.cast::<pg_sys::JsonExpr>();
+        let value =
+            |behavior: *mut pg_sys::JsonBehavior| behavior.as_ref().map_or(std::ptr::null_mut(), |b| b.expr);
+        Some([value(json.on_empty), value(json.on_error)])
+    }
+}
+
 /// The relation and the permissions of an entry of the list that ExecutorCheckPerms_hook gets: a range table entry
 /// until 15, a structure of its own since.
 ///

@@ -51,6 +51,7 @@ pub mod task;
 pub mod trail_worker;
 pub mod trigger;
 pub mod typed;
+mod typed_value;
 pub mod using;
 pub mod utility;
 pub mod walk;

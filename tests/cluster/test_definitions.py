@@ -66,7 +66,8 @@ NEEDS_SEARCH = {
 
 
 @pytest.fixture(scope="module")
-def place(cluster):
+def place(module_cluster):
+    cluster = module_cluster()
     cluster.execute('CREATE TABLE IF NOT EXISTS "full".checked (id int, card pci.pan, CHECK (pci.mask(card) <> \'\'));'
                     'GRANT SELECT ON "full".checked TO PUBLIC; GRANT USAGE ON SCHEMA "full" TO PUBLIC', user="full")
     cluster.execute("CREATE ROLE keeper LOGIN; CREATE SCHEMA keeper AUTHORIZATION keeper")
@@ -227,7 +228,8 @@ FIELDS = ["sqlstate", "message_primary", "message_detail", "message_hint", "stat
 
 
 @pytest.fixture(scope="module")
-def twins(cluster):
+def twins(place):
+    cluster = place
     cluster.execute("CREATE DATABASE bare")
     for dbname in ("bare", "postgres"):
         cluster.execute(SCENE, dbname=dbname)
