@@ -185,7 +185,7 @@ pub fn utility_begins(node: *mut pg_sys::Node) -> Begun {
     }
     let running = match kind {
         Utility::Copies => indexing::kind_of_copy(),
-        Utility::Analyzes => Kind::Analyze,
+        Utility::Analyzes => Kind::Vacuum,
         _ => Kind::Utility,
     };
     Begun { kind, depth: activity::enter(running) }

@@ -18,8 +18,8 @@ pub enum Kind {
     ForeignKeyWrite(u32),
     /// A statement that writes, by its serial number, by a user who may not compare. Later ones have greater numbers.
     Write(u32),
-    /// ANALYZE.
-    Analyze,
+    /// VACUUM or ANALYZE.
+    Vacuum,
     /// Any other utility statement.
     Utility,
 }
@@ -54,7 +54,7 @@ impl Kind {
     /// Index builds and the like are judged when they are defined.
     fn permit(self) -> Permit {
         match self {
-            Self::Query | Self::Analyze => Permit::None,
+            Self::Query | Self::Vacuum => Permit::None,
             Self::Write(_) | Self::ForeignKeyWrite(_) | Self::ForeignKeyRead | Self::Utility => {
                 Permit::Differing
             }

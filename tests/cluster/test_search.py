@@ -838,6 +838,52 @@ def test_vacuum_and_concurrent_index(arena):
         conn.execute("DROP TABLE vac")
 
 
+def luhn(digits):
+    """The digits with their check digit."""
+    total = sum(sum(divmod(int(d) * (2 - i % 2), 10)) for i, d in enumerate(reversed(digits)))
+    return digits + str(-total % 10)
+
+
+@pytest.mark.parametrize("options", ["FULL", "FULL, ANALYZE", ""])
+@pytest.mark.parametrize("role", ["app", "full"])
+def test_vacuum_keeps_indexes_in_order(arena, role, options):
+    """Enough card numbers for an index of several levels, built anew by VACUUM FULL, its pages deleted by VACUUM."""
+    arena.execute("CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA public")
+    cards = [luhn(f"411111{n:09d}") for n in range(3000)]
+    with arena.connect(role) as conn:
+        conn.execute(f'SET search_path = "{role}"')
+        conn.execute("CREATE TABLE many (id int, card pci.pan UNIQUE)")
+        with conn.cursor().copy("COPY many FROM STDIN") as copy:
+            for row in enumerate(cards):
+                copy.write_row(row)
+        conn.execute("CREATE INDEX plain ON many (card, id); CREATE INDEX by_hash ON many USING hash (card)")
+        conn.execute("DELETE FROM many WHERE id % 50 <> 0")
+        conn.execute(f"VACUUM ({options}) many" if options else "VACUUM many")
+        conn.execute("VACUUM many")
+    for index in ("many_card_key", "plain"):
+        arena.execute(f"SELECT bt_index_check('{role}.{index}', true)")
+    with arena.connect("look") as conn:
+        arena.execute(f'GRANT USAGE ON SCHEMA "{role}" TO look; GRANT SELECT ON "{role}".many TO look')
+        conn.execute("SET enable_seqscan = off")
+        found = [conn.execute(f'SELECT id FROM "{role}".many WHERE card = %s', (cards[n],)).fetchall() for n in range(0, 3000, 250)]
+    arena.execute(f'DROP TABLE "{role}".many')
+    assert found == [[(n,)] for n in range(0, 3000, 250)]
+
+
+def test_vacuum_keeps_an_index_of_arrays_in_order(arena):
+    arena.execute("CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA public")
+    with arena.connect("full") as conn:
+        conn.execute('CREATE TABLE "full".arrays (cards pci.pan[])')
+        conn.execute('CREATE INDEX by_cards ON "full".arrays (cards)')
+        with conn.cursor().copy('COPY "full".arrays FROM STDIN') as copy:
+            for n in range(500):
+                copy.write_row([[luhn(f"411111{n:09d}")]])
+        conn.execute('VACUUM (FULL, ANALYZE) "full".arrays')
+    arena.execute('GRANT EXECUTE ON FUNCTION bt_index_check(regclass, boolean) TO "full"')
+    arena.execute("SELECT bt_index_check('\"full\".by_cards', true)", user="full")
+    arena.execute('DROP TABLE "full".arrays')
+
+
 def test_copy_in_of_store_only(arena):
     with arena.connect("app", autocommit=False) as conn:
         with conn.cursor().copy("COPY payments FROM STDIN") as copy:
