@@ -21,6 +21,7 @@ pub mod functions;
 pub mod glance;
 pub mod harmless;
 pub mod helper;
+pub mod identity;
 pub mod label;
 pub mod mailbox;
 pub mod nodes;
