@@ -8,7 +8,9 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
+use crate::pg::call::varlena_bytes;
 use crate::pg::catalog::{self, Catalog};
+use crate::pg::constants;
 use crate::pg::nodes::{integers, list};
 use crate::pg::plan::for_each_node;
 use crate::pg::relation;
@@ -16,9 +18,19 @@ use crate::pg::relation;
 /// Expressions that are looked at, at most.
 const MAX_STEPS: u32 = 100_000;
 
-/// Whether all that the plan writes to tables is; `parameters`: whether those that it was given are; `cascades`: whether
-/// it is PostgreSQL's own, for a foreign key.
-pub fn writes_typed(plan: *mut pg_sys::PlannedStmt, parameters: bool, cascades: bool) -> bool {
+/// What is known of a statement beside its plan.
+#[derive(Clone, Copy)]
+pub struct Known {
+    /// Whether the parameters that it was given are typed.
+    pub parameters: bool,
+    /// Whether it is PostgreSQL's own, for a foreign key.
+    pub cascades: bool,
+    /// Whether a card number that is found in the plan is.
+    pub is_typed: fn(&[u8]) -> bool,
+}
+
+/// Whether all that the plan writes to tables is.
+pub fn writes_typed(plan: *mut pg_sys::PlannedStmt, known: Known) -> bool {
     let Some(catalog) = catalog::get() else { return false };
     // SAFETY: a valid plan, read only; the tag says what the node is. ModifyTable names the tables by their place in
     // the range table, from 1.
@@ -33,8 +45,7 @@ pub fn writes_typed(plan: *mut pg_sys::PlannedStmt, parameters: bool, cascades: 
                 });
                 let tables: Vec<_> = tables.collect();
                 let steps = Cell::new(MAX_STEPS);
-                !Statement { catalog: &catalog, plan, write, tables: &tables, parameters, cascades, steps }
-                    .is_typed()
+                !Statement { catalog: &catalog, plan, write, tables: &tables, known, steps }.is_typed()
             }
         })
     }
@@ -46,8 +57,7 @@ struct Statement<'a> {
     write: &'a pg_sys::ModifyTable,
     /// Each table that it writes: its place in the range table, and itself.
     tables: &'a [(i32, pg_sys::Oid)],
-    parameters: bool,
-    cascades: bool,
+    known: Known,
     /// What is left of `MAX_STEPS`.
     steps: Cell<u32>,
 }
@@ -137,14 +147,17 @@ impl Statement<'_> {
 
     /// Whether no column is written that decides, together with a card number, what is referred to or in which
     /// partition: a stored card number would be compared anew. PostgreSQL's own cascade takes both from a row that is
-    /// there.
+    /// there. Nor one that takes the row from a partition that compares nothing to one that may.
     ///
     /// # Safety
     /// `columns` is a list of column numbers.
     unsafe fn leaves_keys(&self, table: pg_sys::Oid, columns: *mut pg_sys::List) -> bool {
         // SAFETY: by contract.
         let mut written = unsafe { integers(columns) };
-        self.cascades || !written.any(|column| relation::shares_key_with_pan(table, column))
+        !written.any(|column| {
+            relation::leads_to_pan_key(table, column)
+                || (!self.known.cascades && relation::shares_key_with_pan(table, column))
+        })
     }
 
     /// # Safety
@@ -163,11 +176,10 @@ impl Statement<'_> {
             let same = |node: *mut pg_sys::Node| self.expression(node, place);
             let all = |nodes: *mut pg_sys::List| list(nodes).all(|node| self.expression(node, place));
             match (*node).type_ {
-                // A literal, or a parameter that a custom plan replaced.
-                NodeTag::T_Const => self.parameters,
+                NodeTag::T_Const => self.known.parameters && self.constant(&*node.cast()),
                 NodeTag::T_Param => {
                     let kind = (*node.cast::<pg_sys::Param>()).paramkind;
-                    kind == pg_sys::ParamKind::PARAM_EXTERN && self.parameters
+                    kind == pg_sys::ParamKind::PARAM_EXTERN && self.known.parameters
                 }
                 NodeTag::T_RelabelType => same((*node.cast::<pg_sys::RelabelType>()).arg.cast()),
                 NodeTag::T_CoerceToDomain => same((*node.cast::<pg_sys::CoerceToDomain>()).arg.cast()),
@@ -196,6 +208,26 @@ impl Statement<'_> {
                 NodeTag::T_Var => self.variable(&*node.cast(), place),
                 _ => false,
             }
+        }
+    }
+
+    /// A literal, or a parameter that a custom plan replaced: both have a place in the text. What the planner has worked
+    /// out by calling a function has none, and may come from anywhere.
+    ///
+    /// # Safety
+    /// `constant` is valid.
+    unsafe fn constant(&self, constant: &pg_sys::Const) -> bool {
+        if constant.constisnull || constant.location >= 0 {
+            return true;
+        }
+        let (pan, is_typed) = (self.catalog.pan, self.known.is_typed);
+        // SAFETY: by contract; the type says what the value is.
+        unsafe {
+            if constant.consttype == pan {
+                return is_typed(varlena_bytes(constant.constvalue));
+            }
+            pg_sys::get_element_type(constant.consttype) == pan
+                && constants::elements(constant.constvalue, pan).into_iter().all(is_typed)
         }
     }
 
