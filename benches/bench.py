@@ -42,6 +42,7 @@ CREATE TABLE h_pan (LIKE t_pan); CREATE INDEX ON h_pan USING hash (card);
 CREATE UNLOGGED TABLE staging (id bigint, card text, amount integer);
 CREATE TABLE t_pgcrypto (id bigint, sealed bytea, iv bytea, hash bytea, mask text, amount integer);
 CREATE TABLE x_pgcrypto (LIKE t_pgcrypto); CREATE INDEX ON x_pgcrypto (hash);
+CREATE TABLE h_pgcrypto (LIKE t_pgcrypto); CREATE INDEX ON h_pgcrypto USING hash (hash);
 GRANT ALL ON ALL TABLES IN SCHEMA public TO loader, reader, revealer;
 """
 GRANTS = """
@@ -156,6 +157,7 @@ def copy():
         "copy pan, hash index": load("h_pan"),
         "copy pgcrypto": load_pgcrypto("t_pgcrypto"),
         "copy pgcrypto, index": load_pgcrypto("x_pgcrypto"),
+        "copy pgcrypto, hash index": load_pgcrypto("h_pgcrypto"),
     })
     psql("VACUUM ANALYZE; CHECKPOINT")
     print(f"COPY FROM a server's file, {ROWS} rows; seconds:",
@@ -168,8 +170,10 @@ def copy():
     at_least("COPY, pgcrypto table / pan, both with their index", raw["copy pgcrypto, index"] / raw["copy pan, index"], "x", 3,
              "the same")
     line("COPY with a hash index on the card, pan / text", raw["copy pan, hash index"] / raw["copy text, hash index"], "x")
-    line("COPY, pgcrypto table / pan with a hash index", raw["copy pgcrypto, index"] / raw["copy pan, hash index"], "x",
-         note="pgcrypto with its btree")
+    at_least("COPY, pgcrypto table / pan, both with a hash index", raw["copy pgcrypto, hash index"] / raw["copy pan, hash index"],
+             "x", 3, "the same")
+    sizes = {kind: int(psql(f"SELECT pg_relation_size('{kind}_pan_card_idx')")) / 2**20 for kind in "xh"}
+    print(f"index on {ROWS} cards: btree {sizes['x']:.0f} MiB, hash {sizes['h']:.0f} MiB")
 
 
 def scans():

@@ -8,7 +8,7 @@ REVOKE EXECUTE ON FUNCTION
     pci.pan_cmp(pci.pan, pci.pan), pci.pan_hash(pci.pan), pci.pan_hash_extended(pci.pan, bigint),
     pci.pan_cmp_text(pci.pan, text), pci.text_cmp_text(text, text), pci.text_hash_pan(text),
     pci.text_hash_pan_extended(text, bigint), pci.pan_typanalyze(internal),
-    pci.init(text[], text[], text[], text, text), pci.key_usage(bigint), pci.rehashed(pci.pan)
+    pci.init(text[], text[], text[], text, text), pci.key_usage(bigint), pci.count_uses(regclass, integer, bigint)
 FROM PUBLIC;
 -- The functions behind these ask for an auditor.
 GRANT SELECT ON pci.audit_trail, pci.audit_status, pci.failed_logins, pci.reveals_by_day, pci.privilege_changes, pci.denied_access,

@@ -92,17 +92,24 @@ CREATE FUNCTION note_reencryption(
 COMMENT ON FUNCTION note_reencryption(regclass, name, bigint, bigint, bigint, boolean) IS
     'what pci.reencrypt says of its progress; custodians only';
 
+CREATE FUNCTION count_uses(relation regclass, column_number integer, key bigint) RETURNS bigint
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pci_count_uses';
+COMMENT ON FUNCTION count_uses(regclass, integer, bigint) IS
+    'how many stored values of a column use a key; runs no code of the table''s owner';
+
 CREATE FUNCTION key_usage(key bigint) RETURNS TABLE (relation regclass, column_name name, uses bigint)
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pci, pg_temp AS $$
+DECLARE
+    column_number integer;
 BEGIN
-    FOR relation, column_name IN
-        SELECT a.attrelid, a.attname
+    FOR relation, column_name, column_number IN
+        SELECT a.attrelid, a.attname, a.attnum
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
         JOIN pg_type t ON t.oid = a.atttypid
         WHERE 'pci.pan'::regtype IN (t.oid, t.typbasetype) AND NOT a.attisdropped AND c.relkind IN ('r', 'm')
           AND c.relispopulated AND NOT pg_is_other_temp_schema(c.relnamespace)
     LOOP
-        EXECUTE format('SELECT count(*) FROM ONLY %s WHERE pci.key_id(%I) = $1', relation, column_name) INTO uses USING key;
+        uses := pci.count_uses(relation, column_number, key);
         RETURN NEXT;
     END LOOP;
 END $$;

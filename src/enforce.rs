@@ -112,7 +112,10 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
     learn_export();
     let kind = match (statement::is_foreign_key(desc, flags), query::operation(desc)) {
         (true, pg_sys::CmdType::CMD_SELECT) => Kind::ForeignKeyRead,
-        (true, _) => or_raise(indexing::start_cascade(desc)),
+        (true, _) => {
+            or_raise(conflicts::start(desc));
+            or_raise(indexing::start_cascade(desc))
+        }
         (false, _) => {
             let marked = walk_plan::is_marked(plan);
             if marked {
@@ -184,7 +187,7 @@ pub fn utility_begins(node: *mut pg_sys::Node) -> Begun {
     }
     let running = match kind {
         Utility::Copies => indexing::kind_of_copy(),
-        Utility::Analyzes => Kind::Analyze,
+        Utility::Analyzes => Kind::Vacuum,
         _ => Kind::Utility,
     };
     Begun { kind, depth: activity::enter(running) }

@@ -19,6 +19,8 @@ struct Write {
     query: Option<usize>,
     /// Whether an index found two numbers equal.
     hit: bool,
+    /// What ON CONFLICT has met and is counted already.
+    counted: u64,
     /// The transaction's nesting level at which it began.
     level: i32,
 }
@@ -52,8 +54,8 @@ pub fn end(desc: *mut pg_sys::QueryDesc) {
     let ours = change(|writes| {
         writes.iter().rposition(|write| write.query == Some(desc as usize)).map(|i| writes.remove(i))
     });
-    if ours.is_some() {
-        count(query::conflicts(desc));
+    if let Some(write) = ours {
+        count(query::conflicts(desc).saturating_sub(write.counted));
     }
 }
 
@@ -70,23 +72,23 @@ pub fn end_copy() {
     change(|writes| writes.retain(|write| write.query.is_some()));
 }
 
-/// An index found two card numbers equal. One statement must not try what an hour
-/// may not: it stops where ON CONFLICT has met more than the limit.
+/// An index found two card numbers equal. What ON CONFLICT has met before is counted now: the statement may have told of
+/// it already, and fail later. It stops where the hour's limit is passed, by whatever sessions of the role.
 pub fn found_equal() -> Result<()> {
     if !WRITING.get() {
         DEFERRED_HIT.set(WROTE.get());
         return Ok(());
     }
-    let query = change(|writes| {
-        writes.last_mut().and_then(|write| {
-            write.hit = true;
-            write.query
-        })
+    let new = change(|writes| {
+        let Some(write) = writes.last_mut() else { return 0 };
+        write.hit = true;
+        let met = write.query.map_or(0, |query| query::conflicts(query as *mut pg_sys::QueryDesc));
+        let new = met.saturating_sub(write.counted);
+        write.counted = met;
+        new
     });
     let limit = guc::MAX_CONFLICTS_PER_HOUR.get() as u64;
-    let met = query.map_or(0, |query| query::conflicts(query as *mut pg_sys::QueryDesc));
-    if limit > 0 && met > limit {
-        count(met);
+    if new > 0 && count(new) > limit && limit > 0 {
         return Err(too_many());
     }
     Ok(())
@@ -130,7 +132,7 @@ pub fn transaction_ends(aborts: bool) {
 
 fn begin(query: Option<usize>) {
     WROTE.set(true);
-    change(|writes| writes.push(Write { query, hit: false, level: session::nesting() }));
+    change(|writes| writes.push(Write { query, hit: false, counted: 0, level: session::nesting() }));
 }
 
 fn change<T>(f: impl FnOnce(&mut Vec<Write>) -> T) -> T {
@@ -162,9 +164,10 @@ fn too_many() -> Error {
     .hint("An officer looks into it; the limit is pgpci.max_conflicts_per_hour.")
 }
 
-fn count(n: u64) {
+/// Adds to what is counted of this hour; what it comes to.
+fn count(n: u64) -> u64 {
     if n == 0 {
-        return;
+        return 0;
     }
     let limit = guc::MAX_CONFLICTS_PER_HOUR.get() as u64;
     let total = counters::add(session::user(), Kind::Conflicts, n);
@@ -175,4 +178,5 @@ fn count(n: u64) {
             &format!("{total} writes on unique card numbers failed or conflicted this hour"),
         );
     }
+    total
 }

@@ -9,7 +9,8 @@ use super::{conflicts, search};
 use crate::error::{Error, Result};
 use crate::key::nonce;
 use crate::pg::activity::{self, Kind};
-use crate::pg::{query, relation, typed};
+use crate::pg::typed::{self, Known};
+use crate::pg::{caller, query, relation};
 
 const HINT: &str = "A stored card number is written to a table that compares it (by an index, a foreign key, a hash partition) \
                     by roles with the capability search only: write the number itself, or have an officer grant search.";
@@ -19,7 +20,7 @@ const HINT: &str = "A stored card number is written to a table that compares it 
 pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<Kind> {
     let compares = query::targets(desc).into_iter().any(relation::has_pan_key);
     if !compares {
-        return Ok(Kind::Query);
+        return Ok(Kind::OtherWrite);
     }
     if search::require_quietly().is_ok() {
         return Ok(Kind::Compares);
@@ -27,9 +28,8 @@ pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<Kind> {
     let mut parameters = true;
     query::for_each_parameter_with_pan(desc, |value| {
         let pan = value.and_then(|bytes| Pan::from_stored(bytes).ok());
-        // An unknown kind of value is not looked into. One without an equality hash equals nothing but itself.
-        parameters &=
-            pan.is_some_and(|pan| !pan.is_searchable() || pan.nonce().is_none_or(nonce::is_mine_to_write));
+        // An unknown kind of value is not looked into.
+        parameters &= pan.is_some_and(is_typed);
     });
     judge(desc, parameters, false).map(Kind::Write)
 }
@@ -44,10 +44,17 @@ pub fn start_cascade(desc: *mut pg_sys::QueryDesc) -> Result<Kind> {
 }
 
 fn judge(desc: *mut pg_sys::QueryDesc, parameters: bool, cascades: bool) -> Result<u32> {
-    match typed::writes_typed(query::plan(desc), parameters, cascades) {
+    let is_typed = |bytes: &[u8]| Pan::from_stored(bytes).is_ok_and(is_typed);
+    match typed::writes_typed(query::plan(desc), Known { parameters, cascades, is_typed }) {
         true => Ok(activity::new_write()),
         false => Err(refuse()),
     }
+}
+
+/// Whether a card number was typed where the statement may write it. One without an equality hash equals nothing but
+/// itself.
+fn is_typed(pan: Pan<'_>) -> bool {
+    !pan.is_searchable() || pan.nonce().is_none_or(nonce::is_mine_to_write)
 }
 
 /// What COPY FROM is: what it reads was typed.
@@ -77,7 +84,11 @@ pub fn check(by_index: bool) -> Result<()> {
         Some(Kind::Utility | Kind::Compares | Kind::Write(_) | Kind::ForeignKeyWrite(_)) => Ok(()),
         Some(Kind::ForeignKeyRead) => Ok(()),
         Some(Kind::Query) if by_index => Ok(()),
-        Some(Kind::Query | Kind::Analyze) => search::require_quietly().map_err(|_| search::refuse()),
+        // What is built anew is as it was; statistics are not taken so.
+        Some(Kind::Vacuum) if !caller::is_analyzing() => Ok(()),
+        Some(Kind::Query | Kind::OtherWrite | Kind::Vacuum) => {
+            search::require_quietly().map_err(|_| search::refuse())
+        }
     }
 }
 

@@ -14,21 +14,23 @@ use crate::error::Result;
 use crate::key::ring::{Key, Ring};
 use crate::pg::call::{Call, Value};
 use crate::pg::catalog;
+use crate::pg::identity::as_owner;
 
 /// Columns that hold or may take values of a vault, by table; a partitioned table stands for its partitions.
-const COLUMNS: &str = "SELECT c.oid::pg_catalog.regclass::text, c.relkind::text, \
+const COLUMNS: &str = "SELECT c.oid::pg_catalog.regclass::text, c.relkind::text, c.relowner, \
         array_agg(pg_catalog.quote_ident(a.attname) ORDER BY a.attnum) FILTER (WHERE a.attgenerated = '') \
     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
     JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
     WHERE 'pci.pan'::pg_catalog.regtype IN (t.oid, t.typbasetype) AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'm') \
         AND NOT c.relispartition AND (c.relkind <> 'm' OR c.relispopulated) AND NOT pg_catalog.pg_is_other_temp_schema(c.relnamespace) \
         AND greatest(a.atttypmod, t.typtypmod, 0) IN (0, $1) \
-    GROUP BY c.oid, c.relkind ORDER BY c.oid";
+    GROUP BY c.oid, c.relkind, c.relowner ORDER BY c.oid";
 
 /// A table and those of its columns.
 struct Table {
     name: String,
     kind: String,
+    owner: pg_sys::Oid,
     columns: Vec<String>,
 }
 
@@ -65,7 +67,7 @@ fn rehash(ring: &Ring, vault: i32) -> Result<u64> {
     let alive = ring.keys(vault, Purpose::Data).filter(|key| key.state.may_reencrypt());
     let keys: Vec<i64> = alive.map(|key| key.id.0 as i64).collect();
     let mut count = 0;
-    for Table { name, kind, columns } in tables_of(vault)? {
+    for Table { name, kind, owner, columns } in tables_of(vault)? {
         if kind == "m" {
             pgrx::warning!("materialized view {name} keeps old hashes until REFRESH MATERIALIZED VIEW");
             continue;
@@ -75,10 +77,13 @@ fn rehash(ring: &Ring, vault: i32) -> Result<u64> {
             let statement = format!(
                 "UPDATE {only} {name} SET {column} = pci.rehashed({column}) WHERE pci.key_id({column}) = ANY ($1)"
             );
-            count += tables::writing(|| {
-                Spi::connect_mut(|client| {
-                    let updated = client.update(statement.as_str(), None, &[keys.clone().into()])?;
-                    Ok::<_, pgrx::spi::Error>(updated.len() as u64)
+            // This function has the rights of a superuser, and what is written sets off code of the table's owner.
+            count += as_owner(owner, || {
+                tables::rewriting(|| {
+                    Spi::connect_mut(|client| {
+                        let updated = client.update(statement.as_str(), None, &[keys.clone().into()])?;
+                        Ok::<_, pgrx::spi::Error>(updated.len() as u64)
+                    })
                 })
             })?;
         }
@@ -94,7 +99,8 @@ fn tables_of(vault: i32) -> Result<Vec<Table>> {
                 Ok(Table {
                     name: row.get(1)?.unwrap_or_default(),
                     kind: row.get(2)?.unwrap_or_default(),
-                    columns: row.get::<Vec<String>>(3)?.unwrap_or_default(),
+                    owner: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
+                    columns: row.get::<Vec<String>>(4)?.unwrap_or_default(),
                 })
             })
             .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()

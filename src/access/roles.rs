@@ -28,7 +28,7 @@ pub fn is_duty(role: pg_sys::Oid, active: bool) -> bool {
 
 /// 42501 for a utility statement that changes who is, or is called, one of the marked roles.
 pub fn check_statement(node: *mut pg_sys::Node) -> Result<()> {
-    if tables::is_writing() || session::in_extension_script() {
+    if session::in_extension_script() {
         return Ok(());
     }
     // Whoever sets the password of a duty's holder is that holder.
@@ -37,17 +37,13 @@ pub fn check_statement(node: *mut pg_sys::Node) -> Result<()> {
     // Whoever becomes a member of a member is one, too.
     let joined = statement::roles_joined(node).into_iter().filter(|role| is_member_of_marked(*role));
     let changed = statement::roles_changed(node).into_iter().filter(|role| is_marked(*role));
-    for role in changed.chain(joined).chain(impersonated) {
-        if !is_officer() {
-            audit::record(Class::Denied, &format!("change of role \"{}\"", session::role_name(role)));
-            return Err(Error::denied(format!(
-                "permission denied: pgpci relies on role \"{}\"",
-                session::role_name(role)
-            ))
-            .hint("An officer (member of pci_officer) who may administer roles does it."));
-        }
+    let Some(role) = changed.chain(joined).chain(impersonated).next() else { return Ok(()) };
+    if is_officer() || tables::is_announced() {
+        return Ok(());
     }
-    Ok(())
+    audit::record(Class::Denied, &format!("change of role \"{}\"", session::role_name(role)));
+    Err(Error::denied(format!("permission denied: pgpci relies on role \"{}\"", session::role_name(role)))
+        .hint("An officer (member of pci_officer) who may administer roles does it."))
 }
 
 /// Whether the authenticated user is an officer of this cluster.

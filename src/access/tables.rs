@@ -33,6 +33,19 @@ pub fn writing<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
+/// Runs `f`, which writes to tables of others, whose code may run in it, what is stored already: to none of ours.
+pub fn rewriting<T>(f: impl FnOnce() -> T) -> T {
+    writing(|| {
+        ANNOUNCED.set(false);
+        f()
+    })
+}
+
+/// Whether this is the one statement that a function of ours has announced, which is now made.
+pub fn is_announced() -> bool {
+    ANNOUNCED.replace(false)
+}
+
 /// Whether one of our own functions is writing.
 pub fn is_writing() -> bool {
     DEPTH.get() > 0
@@ -67,7 +80,7 @@ pub fn check_write(relation: pg_sys::Oid) -> Result<()> {
     let Some(catalog) = catalog::get() else {
         return Ok(());
     };
-    if !catalog.is_protected_table(relation) || session::in_extension_script() || ANNOUNCED.replace(false) {
+    if !catalog.is_protected_table(relation) || session::in_extension_script() || is_announced() {
         return Ok(());
     }
     if Ring::get().is_ok_and(|ring| ring.is_unaccepted()) {

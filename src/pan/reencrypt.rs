@@ -10,7 +10,7 @@ use crate::access::{custodian, require_duty, tables};
 use crate::error::Result;
 use crate::key::{self, ring::Ring};
 use crate::pg::call::{Call, Value, varlena};
-use crate::pg::session;
+use crate::pg::{session, table};
 
 /// `pci.key_id(pan)`
 pub fn key_id(call: &mut Call) -> Result<Value> {
@@ -40,6 +40,19 @@ pub fn rehashed(call: &mut Call) -> Result<Value> {
     let vault = Ring::get()?.key(pan.key_id())?.vault;
     let clear = key::with_any_data(pan.key_id(), |key| seal::open(key, pan))??;
     Ok(varlena(store_again(&clear, vault)?.as_bytes()))
+}
+
+/// `pci.count_uses(relation, column, key)`: read without the executor, so that no code of the table's owner runs.
+pub fn count_uses(call: &mut Call) -> Result<Value> {
+    let (table, column, key) = (call.oid(0), call.i32(1) as usize, call.i64(2));
+    let mut uses = 0_i64;
+    table::scan(table, |row| {
+        session::check_interrupts();
+        let value = row.get::<&[u8]>(column.wrapping_sub(1));
+        let pan = value.and_then(|bytes| Pan::from_stored(bytes).ok());
+        uses += i64::from(pan.is_some_and(|pan| pan.key_id().0 as i64 == key));
+    });
+    Ok(uses.into())
 }
 
 /// `pci.note_reencryption(relation, column, blocks_total, blocks_done, more, is_finished)`

@@ -18,8 +18,10 @@ pub enum Kind {
     ForeignKeyWrite(u32),
     /// A statement that writes, by its serial number, by a user who may not compare. Later ones have greater numbers.
     Write(u32),
-    /// ANALYZE.
-    Analyze,
+    /// One that writes to tables that compare no card numbers: if it comes to one that does, it is too late to judge it.
+    OtherWrite,
+    /// VACUUM or ANALYZE.
+    Vacuum,
     /// Any other utility statement.
     Utility,
 }
@@ -54,7 +56,7 @@ impl Kind {
     /// Index builds and the like are judged when they are defined.
     fn permit(self) -> Permit {
         match self {
-            Self::Query | Self::Analyze => Permit::None,
+            Self::Query | Self::OtherWrite | Self::Vacuum => Permit::None,
             Self::Write(_) | Self::ForeignKeyWrite(_) | Self::ForeignKeyRead | Self::Utility => {
                 Permit::Differing
             }

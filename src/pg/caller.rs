@@ -1,5 +1,7 @@
 //! Who calls a comparison function.
 
+use std::ffi::CStr;
+
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
@@ -8,14 +10,13 @@ use crate::pg::nodes::list;
 
 /// Whether a comparison function is called, without an expression, for somebody's comparison of arrays, rows or
 /// ranges (they go through the type cache), or by the fast-path protocol. Indexes, sorts and PostgreSQL's own
-/// foreign-key checks keep their look-up structures elsewhere. ANALYZE and workers without a client compare
-/// elements for themselves.
+/// foreign-key checks keep their look-up structures elsewhere. What ANALYZE does itself is known before; workers without
+/// a client compare elements for themselves.
 pub fn is_indirect_comparison(flinfo: *mut pg_sys::FmgrInfo) -> bool {
     // SAFETY: only addresses are compared.
     unsafe {
         let context = if flinfo.is_null() { std::ptr::null_mut() } else { (*flinfo).fn_mcxt };
         let by_type_cache = context == pg_sys::CacheMemoryContext
-            && activity::innermost() != Some(Kind::Analyze)
             && (!pg_sys::MyProcPort.is_null() || pg_sys::ParallelWorkerNumber >= 0);
         let by_fast_path = context == pg_sys::MessageContext && pg_sys::debug_query_string.is_null();
         by_type_cache || by_fast_path
@@ -30,14 +31,30 @@ pub unsafe fn is_gathering_statistics(flinfo: *mut pg_sys::FmgrInfo) -> bool {
     // SAFETY: by contract; of the context only the address is compared.
     unsafe {
         !flinfo.is_null()
-            && match activity::innermost() {
-                Some(kind) => kind == Kind::Analyze && !is_expression((*flinfo).fn_expr),
-                None => {
-                    (*flinfo).fn_mcxt == pg_sys::CacheMemoryContext
-                        && pg_sys::MyBackendType == pg_sys::BackendType::B_AUTOVAC_WORKER
-                }
-            }
+            && (*flinfo).fn_mcxt == pg_sys::CacheMemoryContext
+            && !is_expression((*flinfo).fn_expr)
+            && is_analyzing()
     }
+}
+
+/// Whether ANALYZE has the word here, and not a VACUUM, which builds indexes anew (FULL) and deletes pages of them. Both
+/// may be the same statement: only the memory that is used tells them apart.
+pub fn is_analyzing() -> bool {
+    let may_analyze = match activity::innermost() {
+        Some(kind) => kind == Kind::Vacuum,
+        // SAFETY: reads a backend-local variable.
+        None => unsafe { pg_sys::MyBackendType == pg_sys::BackendType::B_AUTOVAC_WORKER },
+    };
+    // SAFETY: contexts are valid up to the topmost; their names are static.
+    may_analyze
+        && unsafe {
+            let above = |context: &pg_sys::MemoryContext| {
+                let parent = (**context).parent;
+                (!parent.is_null()).then_some(parent)
+            };
+            std::iter::successors(Some(pg_sys::CurrentMemoryContext), above)
+                .any(|context| CStr::from_ptr((*context).name) == c"Analyze")
+        }
 }
 
 /// Whether what a look-up structure names as its expression is one: an index puts its options there, as a constant.

@@ -248,9 +248,9 @@ fn index(object: pg_sys::Oid, is_internal: bool) -> Verdict {
         let is_copy = is_internal && !flag("indisvalid");
         let table = row.named::<pg_sys::Oid>("indrelid").unwrap_or_default();
         let is_unique = flag("indisunique") || flag("indisexclusion");
-        (table, is_unique, is_copy, columns, trees)
+        (table, is_unique, is_copy, flag("indisready"), columns, trees)
     });
-    let Some((table, is_unique, is_copy, columns, (expressions, predicate))) = row else {
+    let Some((table, is_unique, is_copy, is_ready, columns, (expressions, predicate))) = row else {
         return Verdict::default();
     };
     let ours = !is_copy && catalog::get().is_some_and(|catalog| catalog.is_protected_table(table));
@@ -267,7 +267,9 @@ fn index(object: pg_sys::Oid, is_internal: bool) -> Verdict {
         list(expressions.cast()).any(|expression| may_be_pan(expression))
     };
     let over_pan = expression_of_pan || columns.into_iter().any(|column| column_holds_pan(table, column));
-    let compares_stored = (is_unique || merges) && over_pan && !is_copy && !relation::is_empty(table);
+    // Made concurrently, it finds what was written meanwhile, where nothing was compared yet.
+    let may_hold = || !is_ready || !relation::is_empty(table);
+    let compares_stored = (is_unique || merges) && over_pan && !is_copy && may_hold();
     let verdict = Verdict { ours, compares: compares_stored, ..Verdict::default() };
     if is_copy || is_of_a_parent {
         return verdict;

@@ -129,6 +129,7 @@ exports! {
     pci_shred_vault / pg_finfo_pci_shred_vault => crate::access::custodian::shred_vault;
     pci_rewrap_keys / pg_finfo_pci_rewrap_keys => crate::access::rewrap::rewrap_keys;
     pci_confirm_rewrap / pg_finfo_pci_confirm_rewrap => crate::access::rewrap::confirm_rewrap;
+    pci_count_uses / pg_finfo_pci_count_uses => crate::pan::reencrypt::count_uses;
     pan_key_id / pg_finfo_pan_key_id => crate::pan::reencrypt::key_id;
     pan_is_outdated / pg_finfo_pan_is_outdated => crate::pan::reencrypt::is_outdated;
     pan_reencrypted / pg_finfo_pan_reencrypted => crate::pan::reencrypt::reencrypted;

@@ -25,6 +25,7 @@ pub mod functions;
 pub mod glance;
 pub mod harmless;
 pub mod helper;
+pub mod identity;
 pub mod label;
 pub mod log;
 pub mod mailbox;

@@ -22,21 +22,8 @@ const HASH: u8 = b'h';
 pub unsafe fn is_routed_by_hash(relation: pg_sys::Relation) -> bool {
     // SAFETY: by contract.
     unsafe {
-        let mut oid = (*relation).rd_id;
-        if is_partitioned(relation) && hashes_pan(oid) {
-            return true;
-        }
-        let mut is_partition = (*(*relation).rd_rel).relispartition;
-        while is_partition {
-            #[allow(ffi_unwind_calls, reason = "guarded")]
-            let parent = pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_parent(oid, true));
-            if hashes_pan(parent) {
-                return true;
-            }
-            is_partition = pg_sys::get_rel_relispartition(parent);
-            oid = parent;
-        }
-        false
+        (is_partitioned(relation) && hashes_pan((*relation).rd_id))
+            || ancestors(relation).into_iter().any(|ancestor| hashes_pan(ancestor))
     }
 }
 
@@ -64,6 +51,56 @@ pub unsafe fn key_columns(relation: pg_sys::Relation) -> Vec<i16> {
             columns.extend(of_parent());
         }
         columns
+    }
+}
+
+/// The table whose partition this is, directly or not; None for no partition.
+///
+/// # Safety
+/// `relation` is open.
+pub unsafe fn root(relation: pg_sys::Relation) -> Option<pg_sys::Oid> {
+    // SAFETY: by contract.
+    unsafe { ancestors(relation).last().copied() }
+}
+
+/// The columns that decide, at any level, in which partition a row is: all of them where an expression does.
+///
+/// # Safety
+/// `relation` is open.
+pub unsafe fn routing_columns(relation: pg_sys::Relation) -> Vec<i16> {
+    // SAFETY: by contract; a partition may have its columns in another order.
+    unsafe {
+        let mut columns = Vec::new();
+        for ancestor in ancestors(relation) {
+            let key = key_of(ancestor).map(|(_, columns)| columns).unwrap_or_default();
+            if key.contains(&0) {
+                return (1..=(*(*relation).rd_att).natts as i16).collect();
+            }
+            columns.extend(key.into_iter().map(|column| {
+                pg_sys::get_attnum((*relation).rd_id, pg_sys::get_attname(ancestor, column, false))
+            }));
+        }
+        columns
+    }
+}
+
+/// The parent, its parent, and so on.
+///
+/// # Safety
+/// `relation` is open.
+unsafe fn ancestors(relation: pg_sys::Relation) -> Vec<pg_sys::Oid> {
+    // SAFETY: by contract.
+    unsafe {
+        let (mut oid, mut is_partition) = ((*relation).rd_id, (*(*relation).rd_rel).relispartition);
+        let mut found = Vec::new();
+        while is_partition {
+            #[allow(ffi_unwind_calls, reason = "guarded")]
+            let parent = pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_parent(oid, true));
+            found.push(parent);
+            is_partition = pg_sys::get_rel_relispartition(parent);
+            oid = parent;
+        }
+        found
     }
 }
 

@@ -4,23 +4,29 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
 use crate::pg::call::varlena_bytes;
-use crate::pg::nodes::list;
+use crate::pg::nodes::{integers, list, oids};
 use crate::pg::plan::for_each_node;
-use crate::pg::{catalog, constants};
+use crate::pg::{catalog, constants, relation};
 
-/// The relations that it writes.
+/// The relations that it writes, and the tables whose partitions they are: a row may move to any of those.
 pub fn targets(desc: *mut pg_sys::QueryDesc) -> Vec<pg_sys::Oid> {
     // SAFETY: a valid descriptor; resultRelations are indexes into the range table, from 1.
     unsafe {
         let plan = (*desc).plannedstmt;
-        let relations = (*plan).resultRelations;
-        if relations.is_null() {
+        let mut numbers: Vec<i32> = integers((*plan).resultRelations).collect();
+        if numbers.is_empty() {
             return Vec::new();
         }
-        (0..(*relations).length as usize)
-            .map(|i| (*(*relations).elements.add(i)).int_value as usize - 1)
-            .map(|i| (*(*(*plan).rtable).elements.add(i)).ptr_value.cast::<pg_sys::RangeTblEntry>())
-            .map(|entry| (*entry).relid)
+        for_each_node(plan, &mut |node| {
+            if (*node.cast::<pg_sys::Node>()).type_ == NodeTag::T_ModifyTable {
+                numbers.push((*node.cast::<pg_sys::ModifyTable>()).rootRelation as i32);
+            }
+            false
+        });
+        numbers
+            .into_iter()
+            .filter_map(|number| list((*plan).rtable).nth(usize::try_from(number - 1).ok()?))
+            .map(|entry| (*entry.cast::<pg_sys::RangeTblEntry>()).relid)
             .collect()
     }
 }
@@ -80,9 +86,7 @@ pub fn count_conflicts(desc: *mut pg_sys::QueryDesc) {
     // SAFETY: before ExecutorStart, which reads the options; the tag says what a node is.
     unsafe {
         let meets = for_each_node((*desc).plannedstmt, &mut |node| {
-            (*node.cast::<pg_sys::Node>()).type_ == NodeTag::T_ModifyTable
-                && (*node.cast::<pg_sys::ModifyTable>()).onConflictAction
-                    != pg_sys::OnConflictAction::ONCONFLICT_NONE
+            (*node.cast::<pg_sys::Node>()).type_ == NodeTag::T_ModifyTable && meets_pan(&*node.cast())
         });
         if meets {
             (*desc).instrument_options |= pg_sys::InstrumentOption::INSTRUMENT_ROWS as i32;
@@ -90,13 +94,25 @@ pub fn count_conflicts(desc: *mut pg_sys::QueryDesc) {
     }
 }
 
+/// Whether ON CONFLICT may meet card numbers: where it names no index, or one over them.
+///
+/// # Safety
+/// `write` is valid.
+unsafe fn meets_pan(write: &pg_sys::ModifyTable) -> bool {
+    // SAFETY: by contract; the list is one of OIDs.
+    write.onConflictAction != pg_sys::OnConflictAction::ONCONFLICT_NONE
+        && (write.arbiterIndexes.is_null()
+            || unsafe { oids(write.arbiterIndexes) }.any(relation::is_index_over_pan))
+}
+
 /// What ON CONFLICT has met so far.
 pub fn conflicts(desc: *mut pg_sys::QueryDesc) -> u64 {
     // SAFETY: between ExecutorStart and ExecutorEnd; the tag says what a node is.
     unsafe {
         let count = |state: *mut pg_sys::PlanState| {
-            let is_write =
-                !state.is_null() && (*state.cast::<pg_sys::Node>()).type_ == NodeTag::T_ModifyTableState;
+            let is_write = !state.is_null()
+                && (*state.cast::<pg_sys::Node>()).type_ == NodeTag::T_ModifyTableState
+                && meets_pan(&*(*state).plan.cast());
             let instrument = if is_write { (*state).instrument } else { std::ptr::null_mut() };
             if instrument.is_null() { 0 } else { (*instrument).ntuples2 as u64 }
         };

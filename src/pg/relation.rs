@@ -95,10 +95,14 @@ struct Keys {
     compares: bool,
     /// The columns that stand beside a card number in a foreign key or the key of hash partitions.
     beside: Vec<i32>,
+    /// Where nothing is compared, but in another partition of the same table: the columns by which a row may move there.
+    leads: Vec<i32>,
 }
 
 thread_local! {
     static KEYS: RefCell<HashMap<pg_sys::Oid, Keys>> = RefCell::new(HashMap::new());
+    // Of each partitioned table that is itself no partition: whether anything in it is compared.
+    static TREES: RefCell<HashMap<pg_sys::Oid, bool>> = RefCell::new(HashMap::new());
 }
 
 /// Whether a card number that is written to the relation, or to one of its partitions, is compared with others so that
@@ -117,10 +121,30 @@ pub fn shares_key_with_pan(relation: pg_sys::Oid, column: i32) -> bool {
     with_keys(relation, |keys| keys.beside.contains(&column))
 }
 
+/// Whether the column may take a row from a partition where nothing is compared to another one.
+pub fn leads_to_pan_key(relation: pg_sys::Oid, column: i32) -> bool {
+    with_keys(relation, |keys| keys.leads.contains(&column))
+}
+
+/// Whether an index has a card number among its keys.
+pub fn is_index_over_pan(index: pg_sys::Oid) -> bool {
+    // SAFETY: an index of a table that the statement has locked.
+    unsafe {
+        let table = pg_sys::RelationIdGetRelation(pg_sys::IndexGetRelation(index, true));
+        if table.is_null() {
+            return false;
+        }
+        let found = pan_index(table, index).is_some();
+        pg_sys::RelationClose(table);
+        found
+    }
+}
+
 /// Forgets what is remembered of relations.
 pub fn forget() {
     KEYS.with_borrow_mut(HashMap::clear);
     crate::pg::audited::forget();
+    TREES.with_borrow_mut(HashMap::clear);
 }
 
 fn with_keys<T>(relation: pg_sys::Oid, f: impl FnOnce(&Keys) -> T) -> T {
@@ -156,12 +180,65 @@ pub fn is_empty(oid: pg_sys::Oid) -> bool {
 /// # Safety
 /// The relation is locked.
 unsafe fn look_for_keys(oid: pg_sys::Oid) -> Keys {
+    // SAFETY: by contract.
+    let (mut keys, children) = unsafe { own_keys(oid) };
+    for child in children {
+        with_keys(child, |below| {
+            keys.shows |= below.shows;
+            keys.compares |= below.compares;
+            keys.beside.extend(&below.beside);
+        });
+    }
+    // A card number itself is judged by what is written to it.
+    // SAFETY: a syscache look-up.
+    keys.beside.retain(|column| !unsafe { column_holds_pan(oid, *column as i16) });
+    if !keys.shows && !keys.compares {
+        // SAFETY: by contract.
+        keys.leads = unsafe { leads(oid) };
+    }
+    keys
+}
+
+/// # Safety
+/// The relation is locked.
+unsafe fn leads(oid: pg_sys::Oid) -> Vec<i32> {
+    // SAFETY: by contract; the relation is released.
+    unsafe {
+        let relation = pg_sys::RelationIdGetRelation(oid);
+        if relation.is_null() {
+            return Vec::new();
+        }
+        let root = partition::root(relation);
+        let leads = root.is_some_and(is_compared_in_tree);
+        let columns = if leads { partition::routing_columns(relation) } else { Vec::new() };
+        pg_sys::RelationClose(relation);
+        columns.into_iter().map(i32::from).collect()
+    }
+}
+
+/// Whether a card number is compared in a table or any of its partitions.
+fn is_compared_in_tree(root: pg_sys::Oid) -> bool {
+    if let Some(known) = TREES.with_borrow(|map| map.get(&root).copied()) {
+        return known;
+    }
+    // SAFETY: a partition that is dropped meanwhile is none any more.
+    let (keys, children) = unsafe { own_keys(root) };
+    let found = keys.shows || keys.compares || children.into_iter().any(is_compared_in_tree);
+    TREES.with_borrow_mut(|map| map.insert(root, found));
+    found
+}
+
+/// The keys of a relation without those of its partitions, and which those are.
+///
+/// # Safety
+/// The relation is locked.
+unsafe fn own_keys(oid: pg_sys::Oid) -> (Keys, Vec<pg_sys::Oid>) {
     let mut keys = Keys::default();
     // SAFETY: by contract; lists and relations are released.
     unsafe {
         let relation = pg_sys::RelationIdGetRelation(oid);
         if relation.is_null() {
-            return keys;
+            return (keys, Vec::new());
         }
         for node in list(pg_sys::RelationGetFKeyList(relation)) {
             let key = &*node.cast::<pg_sys::ForeignKeyCacheInfo>();
@@ -183,18 +260,8 @@ unsafe fn look_for_keys(oid: pg_sys::Oid) -> Keys {
         }
         let children = partition::children(relation);
         pg_sys::RelationClose(relation);
-        for child in children {
-            with_keys(child, |below| {
-                keys.shows |= below.shows;
-                keys.compares |= below.compares;
-                keys.beside.extend(&below.beside);
-            });
-        }
+        (keys, children)
     }
-    // A card number itself is judged by what is written to it.
-    // SAFETY: as above.
-    keys.beside.retain(|column| !unsafe { column_holds_pan(oid, *column as i16) });
-    keys
 }
 
 /// Whether an index that has a card number among its keys is unique or an exclusion constraint; None for others.

@@ -17,9 +17,19 @@ use crate::pg::typed_value::Place;
 /// Expressions that are looked at, at most.
 const MAX_STEPS: u32 = 100_000;
 
-/// Whether all that the plan writes to tables is; `parameters`: whether those that it was given are; `cascades`: whether
-/// it is PostgreSQL's own, for a foreign key.
-pub fn writes_typed(plan: *mut pg_sys::PlannedStmt, parameters: bool, cascades: bool) -> bool {
+/// What is known of a statement beside its plan.
+#[derive(Clone, Copy)]
+pub struct Known {
+    /// Whether the parameters that it was given are typed.
+    pub parameters: bool,
+    /// Whether it is PostgreSQL's own, for a foreign key.
+    pub cascades: bool,
+    /// Whether a card number that is found in the plan is.
+    pub is_typed: fn(&[u8]) -> bool,
+}
+
+/// Whether all that the plan writes to tables is.
+pub fn writes_typed(plan: *mut pg_sys::PlannedStmt, known: Known) -> bool {
     let Some(catalog) = catalog::get() else { return false };
     // SAFETY: a valid plan, read only; the tag says what the node is. ModifyTable names the tables by their place in
     // the range table, from 1.
@@ -34,8 +44,7 @@ pub fn writes_typed(plan: *mut pg_sys::PlannedStmt, parameters: bool, cascades: 
                 });
                 let tables: Vec<_> = tables.collect();
                 let steps = Cell::new(MAX_STEPS);
-                !Statement { catalog: &catalog, plan, write, tables: &tables, parameters, cascades, steps }
-                    .is_typed()
+                !Statement { catalog: &catalog, plan, write, tables: &tables, known, steps }.is_typed()
             }
         })
     }
@@ -48,8 +57,7 @@ pub(super) struct Statement<'a> {
     write: &'a pg_sys::ModifyTable,
     /// Each table that it writes: its place in the range table, and itself.
     tables: &'a [(i32, pg_sys::Oid)],
-    pub(super) parameters: bool,
-    cascades: bool,
+    pub(super) known: Known,
     /// What is left of `MAX_STEPS`.
     pub(super) steps: Cell<u32>,
 }
@@ -127,14 +135,17 @@ impl Statement<'_> {
 
     /// Whether no column is written that decides, together with a card number, what is referred to or in which
     /// partition: a stored card number would be compared anew. PostgreSQL's own cascade takes both from a row that is
-    /// there.
+    /// there. Nor one that takes the row from a partition that compares nothing to one that may.
     ///
     /// # Safety
     /// `columns` is a list of column numbers.
     unsafe fn leaves_keys(&self, table: pg_sys::Oid, columns: *mut pg_sys::List) -> bool {
         // SAFETY: by contract.
         let mut written = unsafe { integers(columns) };
-        self.cascades || !written.any(|column| relation::shares_key_with_pan(table, column))
+        !written.any(|column| {
+            relation::leads_to_pan_key(table, column)
+                || (!self.known.cascades && relation::shares_key_with_pan(table, column))
+        })
     }
 }
 

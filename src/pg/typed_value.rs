@@ -3,9 +3,10 @@
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
+use crate::pg::call::varlena_bytes;
 use crate::pg::nodes::list;
 use crate::pg::typed::Statement;
-use crate::pg::{catalog, compat};
+use crate::pg::{catalog, compat, constants};
 
 /// Where an expression's value goes, and what its variables are.
 #[derive(Clone, Copy)]
@@ -36,11 +37,10 @@ impl Statement<'_> {
             let same = |node: *mut pg_sys::Node| self.expression(node, place);
             let all = |nodes: *mut pg_sys::List| list(nodes).all(|node| self.expression(node, place));
             match (*node).type_ {
-                // A literal, or a parameter that a custom plan replaced.
-                NodeTag::T_Const => self.parameters,
+                NodeTag::T_Const => self.known.parameters && self.constant(&*node.cast()),
                 NodeTag::T_Param => {
                     let kind = (*node.cast::<pg_sys::Param>()).paramkind;
-                    kind == pg_sys::ParamKind::PARAM_EXTERN && self.parameters
+                    kind == pg_sys::ParamKind::PARAM_EXTERN && self.known.parameters
                 }
                 NodeTag::T_RelabelType => same((*node.cast::<pg_sys::RelabelType>()).arg.cast()),
                 NodeTag::T_CoerceToDomain => same((*node.cast::<pg_sys::CoerceToDomain>()).arg.cast()),
@@ -70,6 +70,26 @@ impl Statement<'_> {
                 // What a document gives comes from text, as above.
                 _ => compat::json_defaults(node).is_some_and(|defaults| defaults.into_iter().all(same)),
             }
+        }
+    }
+
+    /// A literal, or a parameter that a custom plan replaced: both have a place in the text. What the planner has worked
+    /// out by calling a function has none, and may come from anywhere.
+    ///
+    /// # Safety
+    /// `constant` is valid.
+    unsafe fn constant(&self, constant: &pg_sys::Const) -> bool {
+        if constant.constisnull || constant.location >= 0 {
+            return true;
+        }
+        let (pan, is_typed) = (self.catalog.pan, self.known.is_typed);
+        // SAFETY: by contract; the type says what the value is.
+        unsafe {
+            if constant.consttype == pan {
+                return is_typed(varlena_bytes(constant.constvalue));
+            }
+            pg_sys::get_element_type(constant.consttype) == pan
+                && constants::elements(constant.constvalue, pan).into_iter().all(is_typed)
         }
     }
 

@@ -1,12 +1,14 @@
 """A role that may store and read, but not search, tries to find hidden digits; and ordinary work goes on."""
 
 import re
+import threading
 from contextlib import contextmanager
 
 import psycopg
 import pytest
 import trail
 from conftest import AMEX, CLEAR, DISCOVER, MAJOR, MASTERCARD, MASTERCARD_2, PAYMENTS, VISA, VISA_2, VISA_3
+from support.providers import until
 
 # Each attacker owns a schema with a table of guesses: `guess(gid, card)`. {t}: the table under attack.
 ATTACKERS = {"app": "public.payments", "postgres": "public.payments", "owner": "owner.cards"}
@@ -24,6 +26,12 @@ def do(body):
 
 
 FETCH = "SELECT card INTO c FROM {t} WHERE id = 1; SELECT card INTO d FROM guess WHERE gid = 1; "
+
+# For the planner to work out.
+STOLEN = "CREATE FUNCTION stolen() RETURNS {} LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN (SELECT {} FROM {{t}} WHERE id = 2); END'"
+PARTED = ["CREATE TABLE x (part int, id int, card pci.pan) PARTITION BY LIST (part)", "CREATE TABLE p1 PARTITION OF x FOR VALUES IN (1)",
+          "CREATE TABLE p2 PARTITION OF x FOR VALUES IN (2)", "CREATE UNIQUE INDEX ON p2 (card)", "INSERT INTO p1 SELECT 1, id, card FROM {t}",
+          f"INSERT INTO p2 VALUES (2, 0, '{VISA}')"]
 
 # name: statements; the last that matters must be refused.
 ATTACKS = {
@@ -230,6 +238,26 @@ ATTACKS = {
     "move_beside_in_hash_key": ["CREATE TABLE x (grp int, card pci.pan) PARTITION BY HASH (card, grp)", "CREATE TABLE x0 PARTITION OF x FOR VALUES WITH (MODULUS 1, REMAINDER 0)",
                                 f"INSERT INTO x VALUES (1, '{VISA}')", "UPDATE x SET grp = 2"],
     "copy_by_function": ["CREATE FUNCTION stolen() RETURNS pci.pan LANGUAGE sql VOLATILE AS 'SELECT card FROM {t} WHERE id = 2'", "INSERT INTO own VALUES (stolen())"],
+    # ... that the planner has worked out, so that it looks like a literal
+    "copy_by_immutable_function": [STOLEN.format("pci.pan", "card"), "INSERT INTO own VALUES (stolen())"],
+    "copy_by_immutable_function_upsert": [STOLEN.format("pci.pan", "card"), f"INSERT INTO own VALUES ('{VISA}') ON CONFLICT (card) DO UPDATE SET card = stolen()"],
+    "copy_by_immutable_function_update": [STOLEN.format("pci.pan", "card"), "UPDATE own SET card = stolen()"],
+    "copy_by_immutable_function_merge": [STOLEN.format("pci.pan", "card"), "MERGE INTO own USING (VALUES (1)) s ON false WHEN NOT MATCHED THEN INSERT (card) VALUES (stolen())"],
+    "copy_by_immutable_array": [STOLEN.format("pci.pan[]", "array_agg(card)"), "INSERT INTO own SELECT unnest(stolen())"],
+    "copy_by_immutable_element": [STOLEN.format("pci.pan[]", "array_agg(card)"), "INSERT INTO own VALUES ((stolen())[1])"],
+    "copy_by_immutable_domain": ["CREATE DOMAIN dpan AS pci.pan", STOLEN.format("dpan", "card"), "INSERT INTO own VALUES (stolen())"],
+    # ... from a partition where nothing compares it to one where guesses are
+    "move_partition": [*PARTED, "UPDATE x SET part = 2 WHERE id = 2"],
+    "move_partition_pruned": [*PARTED, "UPDATE x SET part = 2 WHERE part = 1 AND id = 2"],
+    "move_partition_merge": [*PARTED, "MERGE INTO x USING (VALUES (2)) s(id) ON x.id = s.id AND x.part = 1 WHEN MATCHED THEN UPDATE SET part = 2"],
+    "move_partition_of_partition": [*PARTED, "CREATE TABLE top (LIKE x) PARTITION BY RANGE (id)", "ALTER TABLE top ATTACH PARTITION x FOR VALUES FROM (0) TO (100)",
+                                    "CREATE TABLE y PARTITION OF top FOR VALUES FROM (100) TO (200)", "CREATE UNIQUE INDEX ON y (card)", f"INSERT INTO y VALUES (1, 100, '{VISA}')",
+                                    "DROP TABLE p2", "UPDATE top SET id = id + 100 WHERE id = 2"],
+    "move_partition_by_expression": ["CREATE TABLE x (part int, id int, card pci.pan) PARTITION BY LIST ((part + 1))", "CREATE TABLE p1 PARTITION OF x FOR VALUES IN (2)",
+                                     "CREATE TABLE p2 PARTITION OF x FOR VALUES IN (3)", "CREATE UNIQUE INDEX ON p2 (card)", "INSERT INTO p1 SELECT 1, id, card FROM {t}",
+                                     f"INSERT INTO p2 VALUES (2, 0, '{VISA}')", "UPDATE x SET part = 2 WHERE id = 2"],
+    "move_partition_by_cascade": [*PARTED, "CREATE TABLE parts (part int PRIMARY KEY)", "INSERT INTO parts VALUES (1), (2)", "ALTER TABLE x ALTER part SET DEFAULT 2",
+                                  "ALTER TABLE x ADD FOREIGN KEY (part) REFERENCES parts ON DELETE SET DEFAULT", "DELETE FROM parts WHERE part = 1"],
     "copy_by_trigger": ["CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN SELECT card INTO NEW.card FROM {t} WHERE id = 2; RETURN NEW; END'",
                         "CREATE TRIGGER tr BEFORE INSERT ON own FOR EACH ROW EXECUTE FUNCTION f()", f"INSERT INTO own VALUES ('{MASTERCARD_2}')"],
     "copy_by_default": ["CREATE FUNCTION stolen() RETURNS pci.pan LANGUAGE sql VOLATILE AS 'SELECT card FROM {t} WHERE id = 2'",
@@ -493,6 +521,56 @@ def test_no_index_order(arena, sql):
         conn.rollback()
 
 
+SLOW = "INSERT INTO {} SELECT {}id, card FROM payments, (SELECT pg_sleep(0) WHERE pg_advisory_lock_shared(7) IS NOT NULL) s WHERE id = 1"
+
+
+@contextmanager
+def writing_meanwhile(arena, sql):
+    """The statement of app's has started and waits before its first row; it goes on at the end."""
+    outcome = []
+
+    def write():
+        with arena.connect("app") as conn:
+            try:
+                conn.execute(sql)
+                outcome.append(None)
+            except psycopg.Error as error:
+                outcome.append(error)
+
+    with arena.connect("postgres") as holder:
+        holder.execute("SELECT pg_advisory_lock(7)")
+        thread = threading.Thread(target=write)
+        thread.start()
+        until(lambda: arena.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == 1, "the writer waits")
+        yield outcome
+        holder.execute("SELECT pg_advisory_unlock(7)")
+        thread.join()
+
+
+def test_unique_index_made_while_cards_are_written(arena):
+    """CREATE INDEX CONCURRENTLY does not keep writers out that were judged before there was an index."""
+    arena.execute("CREATE TABLE app.busy (id int, card pci.pan)")
+    arena.execute("ALTER TABLE app.busy OWNER TO app")
+    with arena.connect("app") as conn, writing_meanwhile(arena, SLOW.format("app.busy", "")):
+        conn.execute("SET lock_timeout = '2s'")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="compare"):
+            conn.execute("CREATE UNIQUE INDEX CONCURRENTLY ON app.busy (card)")
+    arena.execute("DROP TABLE app.busy")
+
+
+def test_partition_attached_while_cards_are_written(arena):
+    """A statement that was judged when nothing compared what it writes meets an index on its way."""
+    with arena.connect("app") as conn:
+        conn.execute("CREATE TABLE app.busy (part int, id int, card pci.pan) PARTITION BY LIST (part);"
+                     "CREATE TABLE app.busy1 PARTITION OF app.busy FOR VALUES IN (1) PARTITION BY RANGE (id);"
+                     "CREATE TABLE app.busy2 (LIKE app.busy); CREATE UNIQUE INDEX ON app.busy2 (card)")
+        conn.execute(f"INSERT INTO app.busy2 VALUES (1, 1, '{VISA}')")
+        with writing_meanwhile(arena, SLOW.format("app.busy", "1, ")) as outcome:
+            conn.execute("ALTER TABLE app.busy1 ATTACH PARTITION app.busy2 FOR VALUES FROM (0) TO (100)")
+        conn.execute("DROP TABLE app.busy")
+    assert_refused(outcome[0], None, [])
+
+
 def test_extended_statistics_need_search(arena):
     with arena.connect("app", autocommit=False) as conn:
         conn.execute("CREATE TABLE app.x (card pci.pan, k int)")
@@ -650,6 +728,7 @@ CONFLICTS = {
     "update_by_trigger": "UPDATE app.moved SET hits = 1",
     "exclusion": f"INSERT INTO app.excluded VALUES ('{VISA}')",
     "beside": "UPDATE app.beside SET grp = 2 WHERE grp = 1",
+    "beside_by_cascade": "DELETE FROM app.groups WHERE grp = 1",
     "exclusion_do_nothing": f"INSERT INTO app.excluded VALUES ('{VISA}') ON CONFLICT DO NOTHING",
     "cte_of_an_update": f"WITH x AS (INSERT INTO payments VALUES (100, '{VISA}', 1) ON CONFLICT (card) DO NOTHING RETURNING 1) UPDATE app.guess SET hits = hits + 1",
     "cte_of_a_select": f"WITH x AS (INSERT INTO payments VALUES (100, '{VISA}', 1) ON CONFLICT (card) DO NOTHING RETURNING 1) SELECT count(*) FROM x",
@@ -665,6 +744,9 @@ def limited(module_cluster):
         conn.execute("CREATE TABLE app.child (card pci.pan REFERENCES public.payments (card))")
         conn.execute("CREATE TABLE app.guess (card pci.pan UNIQUE, hits int DEFAULT 0)")
         conn.execute(f"CREATE TABLE app.beside (grp int, card pci.pan, UNIQUE (grp, card)); INSERT INTO app.beside VALUES (1, '{VISA}'), (2, '{VISA}')")
+        conn.execute("CREATE TABLE app.groups (grp int PRIMARY KEY); INSERT INTO app.groups VALUES (1), (2);"
+                     "CREATE TABLE app.grouped (grp int DEFAULT 2 REFERENCES app.groups ON DELETE SET DEFAULT, card pci.pan, UNIQUE (grp, card));"
+                     f"INSERT INTO app.grouped VALUES (1, '{VISA}'), (2, '{VISA}')")
         conn.execute("CREATE TABLE app.excluded (card pci.pan, EXCLUDE USING hash (card WITH =))")
         conn.execute("CREATE TABLE app.moved (card pci.pan UNIQUE, hits int DEFAULT 0)")
         conn.execute(f"INSERT INTO app.guess VALUES ('{VISA}'); INSERT INTO app.excluded VALUES ('{VISA}');"
@@ -687,7 +769,7 @@ def limited(module_cluster):
 def test_conflicts_are_limited(limited, name):
     """After `max_conflicts_per_hour` of them the role is stopped with 53400; a new role starts at zero."""
     prober = f"prober_{name}"
-    limited.execute(f"CREATE ROLE {prober} LOGIN; GRANT ALL ON payments, app.child, app.guess, app.excluded, app.moved, app.caught, app.beside TO {prober};"
+    limited.execute(f"CREATE ROLE {prober} LOGIN; GRANT ALL ON payments, app.child, app.guess, app.excluded, app.moved, app.caught, app.beside, app.groups TO {prober};"
                     f"GRANT ALL ON SCHEMA app TO {prober}")
     limited.grant(prober, "store")
     states = []
@@ -701,6 +783,55 @@ def test_conflicts_are_limited(limited, name):
     assert states[-1] == "53400", states
     assert states[0] in (None, "23505", "23503", "23P01"), states
     assert limited.value("SELECT count(*) FROM payments") == len(PAYMENTS)
+
+
+TELLING = ("INSERT INTO app.told AS t SELECT g::pci.pan, n FROM (VALUES ({}, '{}'), ({}, '{}'), ({}, '{}')) v(n, g) "
+           "ON CONFLICT (card) DO UPDATE SET n = app.tell(EXCLUDED.n)").format(1, VISA, 2, MASTERCARD, 3, "411")
+
+
+def test_conflicts_that_a_failing_statement_has_told_of_count(limited):
+    """A statement tells of each conflict by a notice, and fails then: each is counted all the same."""
+    limited.execute("CREATE ROLE teller LOGIN; GRANT ALL ON SCHEMA app TO teller")
+    limited.grant("teller", "store")
+    with limited.connect("app") as conn:
+        conn.execute("CREATE TABLE app.told (card pci.pan UNIQUE, n int); GRANT ALL ON app.told TO teller")
+        conn.execute(f"INSERT INTO app.told VALUES ('{VISA}', 0), ('{MASTERCARD}', 0)")
+        conn.execute("CREATE FUNCTION app.tell(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'hit %', n; RETURN n; END $$")
+    hits, states = [], []
+    with limited.connect("teller") as conn:
+        conn.add_notice_handler(lambda d: hits.append(d.message_primary))
+        for _ in range(LIMIT):
+            try:
+                conn.execute(TELLING)
+            except psycopg.Error as error:
+                states.append(error.sqlstate)
+    assert states[0] == "22P02" and states[-1] == "53400", states
+    assert len(hits) <= LIMIT + 1, hits
+
+
+def test_the_limit_is_one_for_all_statements(limited):
+    """What was met before leaves so much less to a statement that meets many."""
+    limited.execute("CREATE ROLE patient LOGIN; GRANT ALL ON SCHEMA app TO patient")
+    limited.grant("patient", "store")
+    with limited.connect("app") as conn:
+        conn.execute("CREATE TABLE app.many (card pci.pan UNIQUE, n int); GRANT ALL ON app.many TO patient")
+        conn.execute(f"INSERT INTO app.many VALUES ('{VISA}', 0)")
+    insert = "INSERT INTO app.many SELECT '{}'::text::pci.pan, g FROM generate_series(1, {}) g ON CONFLICT (card) DO NOTHING"
+    with limited.connect("patient") as conn:
+        conn.execute(insert.format(VISA, LIMIT - 1))
+        with pytest.raises(psycopg.Error) as caught:
+            conn.execute(insert.format(VISA, LIMIT))
+    assert caught.value.sqlstate == "53400"
+
+
+def test_conflicts_of_other_columns_do_not_count(limited):
+    """Upserts by number of a table that has a unique card column, too."""
+    limited.execute("CREATE ROLE steady LOGIN; GRANT ALL ON payments TO steady")
+    limited.grant("steady", "store")
+    with limited.connect("steady") as conn:
+        for n in range(LIMIT + 3):
+            conn.execute(f"INSERT INTO payments VALUES (1, '{VISA_3}', {n}) ON CONFLICT (id) DO UPDATE SET amount = EXCLUDED.amount")
+            conn.execute(f"INSERT INTO payments VALUES (1, '{VISA_3}', {n}) ON CONFLICT (id) DO NOTHING")
 
 
 def test_other_failures_do_not_count(limited):
@@ -814,6 +945,13 @@ ORDINARY = {
     "view_of_masks": ["CREATE VIEW v AS SELECT id, card FROM t", "SELECT * FROM v ORDER BY id"],
     "alter_add_column": ["ALTER TABLE t ADD COLUMN note text DEFAULT 'x'", "SELECT * FROM t"],
     "copy_table_rewrite": ["ALTER TABLE t ALTER amount TYPE bigint"],
+    "unnest_literals": [f"CREATE TABLE x (card pci.pan UNIQUE)", f"INSERT INTO x SELECT unnest(ARRAY['{VISA}', '{VISA_2}']::pci.pan[])"],
+    "prepared_literal": [f"PREPARE i AS INSERT INTO t VALUES (10, '{VISA_3}', 1)", "EXECUTE i", "DELETE FROM t WHERE id = 10", "EXECUTE i"],
+    "null_card": ["INSERT INTO t VALUES (10, NULL::pci.pan, 1), (11, DEFAULT, 1)"],
+    "move_partition": ["CREATE TABLE x (part int, card pci.pan, UNIQUE (part, card)) PARTITION BY LIST (part)", "CREATE TABLE x1 PARTITION OF x FOR VALUES IN (1)",
+                       "CREATE TABLE x2 PARTITION OF x FOR VALUES IN (2)", f"INSERT INTO x VALUES (1, '{VISA}')", "UPDATE x SET part = 2", "UPDATE x SET part = 1 WHERE part = 2"],
+    "move_partition_without_index": ["CREATE TABLE x (part int, card pci.pan) PARTITION BY LIST (part)", "CREATE TABLE x1 PARTITION OF x FOR VALUES IN (1)",
+                                     "CREATE TABLE x2 PARTITION OF x FOR VALUES IN (2)", f"INSERT INTO x VALUES (1, '{VISA}')", "UPDATE x SET part = 2"],
     "sequence_of_savepoints": ["SAVEPOINT a", f"INSERT INTO t VALUES (10, '{VISA_3}', 1)", "ROLLBACK TO a", f"INSERT INTO t VALUES (10, '{VISA_3}', 1)"],
 }
 
@@ -837,6 +975,52 @@ def test_vacuum_and_concurrent_index(arena):
         conn.execute("VACUUM FULL vac")
         assert conn.execute("SELECT id, card FROM vac").fetchall() == [(1, "411111******1111")]
         conn.execute("DROP TABLE vac")
+
+
+def luhn(digits):
+    """The digits with their check digit."""
+    total = sum(sum(divmod(int(d) * (2 - i % 2), 10)) for i, d in enumerate(reversed(digits)))
+    return digits + str(-total % 10)
+
+
+@pytest.mark.parametrize("options", ["FULL", "FULL, ANALYZE", ""])
+@pytest.mark.parametrize("role", ["app", "full"])
+def test_vacuum_keeps_indexes_in_order(arena, role, options):
+    """Enough card numbers for an index of several levels, built anew by VACUUM FULL, its pages deleted by VACUUM."""
+    arena.execute("CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA public")
+    cards = [luhn(f"411111{n:09d}") for n in range(3000)]
+    with arena.connect(role) as conn:
+        conn.execute(f'SET search_path = "{role}"')
+        conn.execute("CREATE TABLE many (id int, card pci.pan UNIQUE)")
+        with conn.cursor().copy("COPY many FROM STDIN") as copy:
+            for row in enumerate(cards):
+                copy.write_row(row)
+        conn.execute("CREATE INDEX plain ON many (card, id); CREATE INDEX by_hash ON many USING hash (card)")
+        conn.execute("DELETE FROM many WHERE id % 50 <> 0")
+        conn.execute(f"VACUUM ({options}) many" if options else "VACUUM many")
+        conn.execute("VACUUM many")
+    for index in ("many_card_key", "plain"):
+        arena.execute(f"SELECT bt_index_check('{role}.{index}', true)")
+    with arena.connect("look") as conn:
+        arena.execute(f'GRANT USAGE ON SCHEMA "{role}" TO look; GRANT SELECT ON "{role}".many TO look')
+        conn.execute("SET enable_seqscan = off")
+        found = [conn.execute(f'SELECT id FROM "{role}".many WHERE card = %s', (cards[n],)).fetchall() for n in range(0, 3000, 250)]
+    arena.execute(f'DROP TABLE "{role}".many')
+    assert found == [[(n,)] for n in range(0, 3000, 250)]
+
+
+def test_vacuum_keeps_an_index_of_arrays_in_order(arena):
+    arena.execute("CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA public")
+    with arena.connect("full") as conn:
+        conn.execute('CREATE TABLE "full".arrays (cards pci.pan[])')
+        conn.execute('CREATE INDEX by_cards ON "full".arrays (cards)')
+        with conn.cursor().copy('COPY "full".arrays FROM STDIN') as copy:
+            for n in range(500):
+                copy.write_row([[luhn(f"411111{n:09d}")]])
+        conn.execute('VACUUM (FULL, ANALYZE) "full".arrays')
+    arena.execute('GRANT EXECUTE ON FUNCTION bt_index_check(regclass, boolean) TO "full"')
+    arena.execute("SELECT bt_index_check('\"full\".by_cards', true)", user="full")
+    arena.execute('DROP TABLE "full".arrays')
 
 
 def test_copy_in_of_store_only(arena):
