@@ -23,6 +23,10 @@ pub fn check_statement(node: *mut pg_sys::Node) -> Result<()> {
     if ddl::compares_stored(node) || using::rewrites_by_pan(node) {
         search::require().map_err(|e| e.hint(NEEDS_SEARCH))?;
     }
+    let is_in_force = || !Ring::get().is_ok_and(|ring| ring.is_unaccepted());
+    if ddl::changes_members(node) && !is_ours_to_do() && is_in_force() {
+        return Err(refuse_change());
+    }
     if ddl::prints_skipped_pan(node) {
         return Err(Error::new(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,

@@ -6,6 +6,7 @@ pub mod compare;
 pub mod compare_text;
 pub mod doors;
 pub mod functions;
+pub mod genuine;
 pub mod hashed;
 pub mod io;
 pub mod output;
@@ -32,6 +33,7 @@ fn make(text: &[u8], typmod: i32) -> Result<PanBuf> {
     let has_vault = typmod > NO_VAULT;
     if seal::is_sealed_text(text) {
         let pan = PanBuf::parse_sealed(text)?;
+        genuine::check(pan.as_pan())?;
         let moved = if has_vault { binding::to_vault(pan.as_pan(), typmod)? } else { None };
         return Ok(moved.unwrap_or(pan));
     }

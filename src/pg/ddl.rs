@@ -64,6 +64,16 @@ pub fn drops_extension(node: *mut pg_sys::Node) -> bool {
     }
 }
 
+/// Whether the statement is ALTER EXTENSION of ours, ADD or DROP: what was let go would stay when the rest is dropped, or be
+/// dropped by itself.
+pub fn changes_members(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: a valid parse tree; the tag says what the node is.
+    unsafe {
+        (*node).type_ == NodeTag::T_AlterExtensionContentsStmt
+            && CStr::from_ptr((*node.cast::<pg_sys::AlterExtensionContentsStmt>()).extname) == c"pgpci"
+    }
+}
+
 /// Whether the statement compares stored card numbers by what it does itself: it clusters a table by them, refreshes
 /// what has a unique index over them, or checks by their hash that they belong into a partition.
 pub fn compares_stored(node: *mut pg_sys::Node) -> bool {

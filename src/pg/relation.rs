@@ -95,14 +95,14 @@ struct Keys {
     compares: bool,
     /// The columns that stand beside a card number in a foreign key or the key of hash partitions.
     beside: Vec<i32>,
-    /// Where nothing is compared, but in another partition of the same table: the columns by which a row may move there.
+    /// Where another partition of the same table compares more: the columns by which a row may move there.
     leads: Vec<i32>,
 }
 
 thread_local! {
     static KEYS: RefCell<HashMap<pg_sys::Oid, Keys>> = RefCell::new(HashMap::new());
-    // Of each partitioned table that is itself no partition: whether anything in it is compared.
-    static TREES: RefCell<HashMap<pg_sys::Oid, bool>> = RefCell::new(HashMap::new());
+    // Of each partitioned table that is itself no partition: whether anything in it is compared so that it shows, or at all.
+    static TREES: RefCell<HashMap<pg_sys::Oid, (bool, bool)>> = RefCell::new(HashMap::new());
 }
 
 /// Whether a card number that is written to the relation, or to one of its partitions, is compared with others so that
@@ -192,38 +192,41 @@ unsafe fn look_for_keys(oid: pg_sys::Oid) -> Keys {
     // A card number itself is judged by what is written to it.
     // SAFETY: a syscache look-up.
     keys.beside.retain(|column| !unsafe { column_holds_pan(oid, *column as i16) });
-    if !keys.shows && !keys.compares {
+    // What has a unique key has only what was typed there. Another index may have been made over what was copied.
+    if !keys.shows {
         // SAFETY: by contract.
-        keys.leads = unsafe { leads(oid) };
+        keys.leads = unsafe { leads(oid, keys.compares) };
     }
     keys
 }
 
 /// # Safety
 /// The relation is locked.
-unsafe fn leads(oid: pg_sys::Oid) -> Vec<i32> {
+unsafe fn leads(oid: pg_sys::Oid, compares: bool) -> Vec<i32> {
     // SAFETY: by contract; the relation is released.
     unsafe {
         let relation = pg_sys::RelationIdGetRelation(oid);
         if relation.is_null() {
             return Vec::new();
         }
-        let root = partition::root(relation);
-        let leads = root.is_some_and(is_compared_in_tree);
+        let (shows, any) = partition::root(relation).map(compared_in_tree).unwrap_or_default();
+        let leads = shows || (any && !compares);
         let columns = if leads { partition::routing_columns(relation) } else { Vec::new() };
         pg_sys::RelationClose(relation);
         columns.into_iter().map(i32::from).collect()
     }
 }
 
-/// Whether a card number is compared in a table or any of its partitions.
-fn is_compared_in_tree(root: pg_sys::Oid) -> bool {
+/// Whether a card number is compared in a table or any of its partitions: so that it shows, or at all.
+fn compared_in_tree(root: pg_sys::Oid) -> (bool, bool) {
     if let Some(known) = TREES.with_borrow(|map| map.get(&root).copied()) {
         return known;
     }
     // SAFETY: a partition that is dropped meanwhile is none any more.
     let (keys, children) = unsafe { own_keys(root) };
-    let found = keys.shows || keys.compares || children.into_iter().any(is_compared_in_tree);
+    let own = (keys.shows, keys.shows || keys.compares);
+    let below = children.into_iter().map(compared_in_tree);
+    let found = below.fold(own, |(shows, any), below| (shows || below.0, any || below.1));
     TREES.with_borrow_mut(|map| map.insert(root, found));
     found
 }

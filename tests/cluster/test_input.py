@@ -309,3 +309,41 @@ def test_constraint_errors_show_masks(conn):
             assert caught.value.diag.message_detail == detail
     finally:
         conn.execute("DROP TABLE strict")
+
+
+# A sealed form that was made up is a way to read stored bytes, between which PostgreSQL orders rows.
+
+PARTS = {"shown_digits": 4, "nonce": 20, "ciphertext": 45, "tag": 60, "hash": -1}
+
+
+@pytest.mark.parametrize("role", ["app", "look", "plain", "postgres"])
+@pytest.mark.parametrize("part", [*PARTS, "key"])
+def test_a_made_up_sealed_form_is_refused(cluster, sealed, part, role):
+    value = flip(sealed, PARTS[part]) if part != "key" else flip(sealed, 12)
+    with cluster.connect(role) as conn:
+        assert conn.execute("SELECT %s::pci.pan", (sealed,)).fetchone() == ("411111******1111",)
+        for sql in ("SELECT %s::pci.pan", "SELECT %s::text::pci.pan", "SELECT ARRAY[%s]::pci.pan[]"):
+            with pytest.raises(psycopg.Error) as caught:
+                conn.execute(sql, (value,))
+            assert_precise(caught.value, "22023" if part == "key" else "22P02", value)
+    # Whoever may have it so may give it so: a restore into a database that is in use.
+    with cluster.connect("backup") as conn:
+        if part not in ("shown_digits", "key"):
+            assert conn.execute("SELECT %s::pci.pan", (value,)).fetchone() == ("411111******1111",)
+
+
+def test_a_made_up_sealed_form_is_refused_by_copy(cluster, sealed):
+    with cluster.connect("app") as conn:
+        conn.execute("CREATE TABLE app.given (card pci.pan)")
+        for value in (sealed, flip(sealed, -1)):
+            for binary in (False, True):
+                try:
+                    with conn.cursor().copy("COPY app.given FROM STDIN" + (" (FORMAT binary)" if binary else "")) as copy:
+                        if binary:
+                            copy.set_types(["text"])
+                        copy.write_row([value])
+                    assert value == sealed
+                except psycopg.Error as error:
+                    assert (value == sealed, error.sqlstate) == (False, "22P02"), error
+        assert conn.execute("SELECT count(*) FROM app.given").fetchone() == (2,)
+        conn.execute("DROP TABLE app.given")
