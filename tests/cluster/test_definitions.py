@@ -258,6 +258,7 @@ def test_errors_are_those_of_a_database_without_pgpci(twins, sql):
 def test_a_number_of_the_list_fails_without_harm(twins):
     """The server goes on with the session that tried."""
     with twins.connect() as conn:
+        conn.execute("SET search_path = same")
         pid = conn.info.backend_pid
         for sql in SAME[:4]:
             with pytest.raises(psycopg.errors.FeatureNotSupported):
