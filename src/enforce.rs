@@ -177,7 +177,6 @@ pub fn utility_begins(node: *mut pg_sys::Node) -> Begun {
     }
     or_raise(ddl::check_statement(node));
     pg_ddl::set_dropping_extension(pg_ddl::drops_extension(node));
-    pg_ddl::statement_begins(node);
     let kind = statement::classify(node, output::DUMP_CURSOR);
     match kind {
         Utility::Exports => output::exporting(true),
@@ -190,7 +189,7 @@ pub fn utility_begins(node: *mut pg_sys::Node) -> Begun {
         Utility::Analyzes => Kind::Vacuum,
         _ => Kind::Utility,
     };
-    Begun { kind, depth: activity::enter(running) }
+    Begun { kind, depth: activity::enter_statement(running, pg_ddl::tag(node)) }
 }
 
 /// A utility statement that has begun.
@@ -211,7 +210,6 @@ pub fn utility_ends(begun: Begun, node: *mut pg_sys::Node) {
         ddl::extension_ends();
     }
     pg_ddl::set_dropping_extension(false);
-    pg_ddl::statement_ends();
     if !catalog::is_absent() {
         or_raise(ddl::check_done(node));
     }
@@ -320,7 +318,6 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
     if aborts {
         output::set_depth((0, 0));
         pg_ddl::set_dropping_extension(false);
-        pg_ddl::statement_ends();
         tables::reset();
     }
     // A walsender decodes later, when nothing can be read: it learns now what its user may do.

@@ -72,7 +72,7 @@ pub fn object_created(class: pg_sys::Oid, object: pg_sys::Oid, column: i32, is_i
     }
     // A restore brings what was there before pgpci was.
     let is_restored = Ring::get().is_ok_and(|ring| ring.is_unaccepted());
-    let is_by_hand = ddl::is_making_function() && !session::in_any_extension_script();
+    let is_by_hand = ddl::is_making_function() && !ddl::is_by_extension_script();
     if verdict.foreign_code && is_by_hand && !is_restored {
         audit::record(Class::Denied, "function in C, of internal code or in pg_catalog");
         return Err(Error::denied(

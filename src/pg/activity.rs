@@ -5,6 +5,8 @@
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
+use pgrx::pg_sys::NodeTag;
+
 /// What runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -40,6 +42,8 @@ pub enum Permit {
 
 struct Frame {
     kind: Kind,
+    /// Of a utility statement: which.
+    statement: NodeTag,
     outer: Permit,
 }
 
@@ -111,9 +115,14 @@ pub fn enter_query(query: usize) -> usize {
 
 /// Something is run. What is returned goes to [`leave`].
 pub fn enter(kind: Kind) -> usize {
+    enter_statement(kind, NodeTag::T_Invalid)
+}
+
+/// The same for a utility statement.
+pub fn enter_statement(kind: Kind, statement: NodeTag) -> usize {
     RUNNING.with_borrow_mut(|running| {
         let depth = running.len();
-        running.push(Frame { kind, outer: permit() });
+        running.push(Frame { kind, statement, outer: permit() });
         PERMIT.store(kind.permit() as u8, Relaxed);
         depth
     })
@@ -140,6 +149,20 @@ pub fn transaction_ends(aborts: bool) {
         leave(0);
         STARTED.with_borrow_mut(Vec::clear);
     }
+}
+
+/// The utility statement that runs innermost, if nothing runs within it.
+pub fn statement() -> NodeTag {
+    RUNNING.with_borrow(|running| running.last().map_or(NodeTag::T_Invalid, |frame| frame.statement))
+}
+
+/// The utility statement around it that is more than a block of code.
+pub fn statement_around() -> NodeTag {
+    let is_code = |tag: NodeTag| matches!(tag, NodeTag::T_Invalid | NodeTag::T_DoStmt | NodeTag::T_CallStmt);
+    RUNNING.with_borrow(|running| {
+        let mut around = running.iter().rev().skip(1).map(|frame| frame.statement);
+        around.find(|tag| !is_code(*tag)).unwrap_or(NodeTag::T_Invalid)
+    })
 }
 
 /// What runs innermost; None while nothing does.

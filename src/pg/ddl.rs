@@ -8,38 +8,38 @@ use pgrx::pg_sys::NodeTag;
 
 use crate::pg::nodes::{list, string};
 use crate::pg::statement::relation_of;
-use crate::pg::{catalog, partition, relation, table};
+use crate::pg::{activity, catalog, partition, relation, session, table};
 
 thread_local! {
     static DROPPING_EXTENSION: Cell<bool> = const { Cell::new(false) };
-    // The statement that began last and has not ended.
-    static RUNNING: Cell<NodeTag> = const { Cell::new(NodeTag::T_Invalid) };
 }
 
-/// A utility statement begins.
-pub fn statement_begins(node: *mut pg_sys::Node) {
+/// Which statement it is.
+pub fn tag(node: *mut pg_sys::Node) -> NodeTag {
     // SAFETY: a valid parse tree.
-    RUNNING.set(unsafe { (*node).type_ });
-}
-
-/// It has ended, however it did.
-pub fn statement_ends() {
-    RUNNING.set(NodeTag::T_Invalid);
+    unsafe { (*node).type_ }
 }
 
 /// Whether a REINDEX is running: it makes again what is there.
 pub fn is_reindexing() -> bool {
-    RUNNING.get() == NodeTag::T_ReindexStmt
+    activity::statement() == NodeTag::T_ReindexStmt
 }
 
 /// Whether a CREATE TYPE … AS RANGE is running: it makes a cast from the range to its multirange.
 pub fn is_making_range() -> bool {
-    RUNNING.get() == NodeTag::T_CreateRangeStmt
+    activity::statement() == NodeTag::T_CreateRangeStmt
 }
 
 /// Whether a CREATE FUNCTION is running; CREATE AGGREGATE and CREATE TYPE make functions, too, of PostgreSQL's own code.
 pub fn is_making_function() -> bool {
-    RUNNING.get() == NodeTag::T_CreateFunctionStmt
+    activity::statement() == NodeTag::T_CreateFunctionStmt
+}
+
+/// Whether it is the script of an extension that makes it, and not what an event trigger does with each of its statements.
+pub fn is_by_extension_script() -> bool {
+    let around = activity::statement_around();
+    session::in_any_extension_script()
+        && matches!(around, NodeTag::T_CreateExtensionStmt | NodeTag::T_AlterExtensionStmt)
 }
 
 /// Whether a DROP EXTENSION is running.

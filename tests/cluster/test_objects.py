@@ -5,6 +5,10 @@ import pytest
 from conftest import VISA
 
 # Each as superuser. Every one must be refused with 42501, and by pgpci.
+# Does something once, at the first statement that it fires for.
+EVENT_TRIGGER = ("CREATE FUNCTION public.once() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN IF current_setting(''my.once'', true) IS DISTINCT FROM ''1'' THEN "
+                 "PERFORM set_config(''my.once'', ''1'', true); EXECUTE $q${}$q$; END IF; END'; CREATE EVENT TRIGGER once ON {} EXECUTE FUNCTION public.once(); ")
+
 CHANGES = {
     "type_rename": "ALTER TYPE pci.pan RENAME TO card",
     "type_schema": "ALTER TYPE pci.pan SET SCHEMA public",
@@ -84,6 +88,10 @@ CHANGES = {
     "internal_function_of_rows": "CREATE FUNCTION public.icmp(record, record) RETURNS int LANGUAGE internal IMMUTABLE STRICT AS 'btrecordimagecmp'",
     "internal_procedure": "CREATE PROCEDURE public.pr(int) LANGUAGE internal AS 'int4out'",
     "function_in_c": "CREATE FUNCTION public.c(int) RETURNS int LANGUAGE c AS '$libdir/pgpci', 'pan_out'",
+    "internal_function_behind_an_event_trigger": EVENT_TRIGGER.format("CREATE TEMPORARY TABLE trace (x int)", "ddl_command_start")
+        + "CREATE FUNCTION public.hex(record, text) RETURNS text LANGUAGE internal IMMUTABLE STRICT AS 'binary_encode'",
+    "internal_function_by_an_event_trigger": EVENT_TRIGGER.format("CREATE FUNCTION public.hex(record, text) RETURNS text LANGUAGE internal IMMUTABLE STRICT AS ''binary_encode''", "ddl_command_end")
+        + "CREATE EXTENSION hstore",
     "function_replaced_in_c": "CREATE FUNCTION public.c(text) RETURNS text LANGUAGE sql AS 'SELECT $1'; CREATE OR REPLACE FUNCTION public.c(text) RETURNS text LANGUAGE internal AS 'textlen'",
     "postgresqls_function": "CREATE OR REPLACE FUNCTION pg_catalog.anytextcat(anynonarray, text) RETURNS text LANGUAGE sql STABLE STRICT AS 'SELECT $2'",
     "function_among_postgresqls": "CREATE FUNCTION pg_catalog.mine(int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
