@@ -4,15 +4,16 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 FUZZ_SECONDS ?= 60
 MIRI_TOOLCHAIN ?= nightly
 
-.PHONY: help demo test bench fuzz miri deny install clean
+.PHONY: help demo test bench fuzz miri deny postgres-tests install clean
 
 help:
 	@echo 'make demo     a private cluster with a million card payments, and what pgpci does with them'
 	@echo 'make test     every test suite'
-	@echo 'make bench    pan against text and pgcrypto, in one run (BENCH_ROWS=1000000)'
+	@echo 'make bench    pan against text and pgcrypto, the audit trail against others (BENCH_ROWS=1000000)'
 	@echo 'make fuzz     every parser, FUZZ_SECONDS=60 each'
 	@echo 'make miri     the core crate under Miri; needs a nightly Rust with the component miri'
 	@echo 'make deny     licences, sources, banned crates, and (with network) advisories of all dependencies'
+	@echo 'make postgres-tests  PostgreSQL'\''s own regression tests with and without pgpci (POSTGRES_SOURCE=its source)'
 	@echo 'make install  builds and installs the extension and the pgpci command (PG_CONFIG=pg_config)'
 	@echo 'make clean    removes what the other targets made'
 
@@ -38,6 +39,10 @@ miri:
 deny:
 	@scripts/setup.sh deny
 	cargo deny --workspace check
+
+postgres-tests:
+	@scripts/setup.sh
+	@scripts/postgres-regress.sh
 
 install:
 	@scripts/setup.sh
