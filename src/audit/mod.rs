@@ -17,6 +17,7 @@ mod retention;
 mod scope;
 mod session;
 mod ship;
+mod signing;
 mod statement;
 mod trail;
 mod transaction;

@@ -13,6 +13,7 @@ use super::intents::Intents;
 use super::node;
 use super::resume::{self, Failure};
 use super::ship::Shipper;
+use super::signing::Signing;
 use super::{emit, encoding, retention};
 use crate::guc;
 use crate::pg::ring::{Head, Next, State};
@@ -61,6 +62,7 @@ pub struct Open {
     pub(super) is_failing: bool,
     pub(super) intents: Intents,
     pub(super) shipper: Shipper,
+    pub(super) signing: Signing,
     /// When it was last looked for intents, old segments and room on the disk.
     pub(super) kept_house: Instant,
 }
@@ -81,6 +83,7 @@ impl Work for Trail {
         if !open.is_failing {
             open.take(head, &mut self.event);
             open.keep_house(head);
+            open.look_for_key(head);
             open.what_is_due();
         }
         if !open.must_flush(head) {
@@ -103,6 +106,7 @@ impl Work for Trail {
         let before = std::mem::replace(&mut self.controls, controls.clone());
         let Some(open) = &mut self.open else { return };
         open.writer.set_policy(policy());
+        open.signing.try_now();
         for ((name, old), (_, new)) in before.into_iter().zip(controls).filter(|(old, new)| old != new) {
             let object = [format!("setting {name}").into()];
             let event = Event {
@@ -129,7 +133,7 @@ impl Work for Trail {
         let Open { writer, mut files, .. } = open;
         let note = writer.stop(emit::now(), files.pending());
         if files.flush().is_ok() {
-            let _ = node::replace(&node::checkpoint(), note.as_bytes(), 0o600);
+            let _ = note.map(|note| node::replace(&node::checkpoint(), note.as_bytes(), 0o600));
             head.set_state(State::Starting, "the server stops");
         }
         true
@@ -151,7 +155,8 @@ impl Trail {
 
     fn is_well(&mut self, head: &Head) {
         if head.state() != State::Running {
-            head.set_state(State::Running, "");
+            let why = self.open.as_ref().map_or("", |open| open.signing.complaint());
+            head.set_state(State::Running, why);
         }
         if !self.complaint.is_empty() {
             pgrx::warning!("pgpci: the audit trail is written again");
@@ -239,6 +244,21 @@ impl Open {
         }
     }
 
+    /// Checkpoints wait for the signing key, records do not.
+    fn look_for_key(&mut self, head: &Head) {
+        let (signer, is_news) = self.signing.look();
+        if let Some(signer) = signer {
+            self.writer.set_signer(signer);
+        }
+        let complaint = self.signing.complaint();
+        if is_news && !complaint.is_empty() {
+            pgrx::warning!("pgpci: the audit trail: {complaint}");
+        }
+        if is_news && head.state() == State::Running {
+            head.set_state(State::Running, complaint);
+        }
+    }
+
     fn what_is_due(&mut self) {
         let now = emit::now();
         let note = match self.writer.due(now) {
@@ -252,7 +272,9 @@ impl Open {
             }
         };
         self.since.get_or_insert_with(Instant::now);
-        self.checkpoint = Some((note, self.writer.seq()));
+        if let Some(note) = note {
+            self.checkpoint = Some((note, self.writer.seq()));
+        }
     }
 
     fn must_flush(&self, head: &Head) -> bool {

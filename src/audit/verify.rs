@@ -60,7 +60,11 @@ pub fn verify_audit(call: &mut Call) -> Result<Value> {
 /// `pci.export_checkpoint()`: the last signed checkpoint, which the caller takes elsewhere.
 pub fn export_checkpoint(call: &mut Call) -> Result<Value> {
     begin("pci.export_checkpoint", "")?;
-    let note = std::fs::read_to_string(node::checkpoint()).map_err(|error| unreadable(&error))?;
+    let note = std::fs::read_to_string(node::checkpoint()).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::state("the audit trail has no checkpoint yet")
+            .hint("See pci.audit_status: checkpoints wait until the signing key can be had."),
+        _ => unreadable(&error),
+    })?;
     let keys = node::verifying_keys().map_err(|error| unreadable(&error))?;
     let records = checkpoint(&note, &keys)?.size;
     if records > ship::elsewhere() {
