@@ -5,6 +5,7 @@ use std::cell::Cell;
 use pgpci_core::record::{Class, Field};
 
 use super::emit::{self, Room, emit};
+use super::replication;
 use crate::pg::{port, ring_wait, session, session_end};
 
 thread_local! {
@@ -27,7 +28,9 @@ pub fn first_commit() {
     LOGGED_IN.set(true);
     emit::refresh();
     // A walsender outlives the trail worker when the server stops.
-    if !session::is_walsender() {
+    if session::is_walsender() {
+        replication::begins();
+    } else {
         ring_wait::count_session(1);
     }
     session_end::at_end(ends);

@@ -21,10 +21,12 @@ pub fn ask(context: &Context, by: (&str, &str), wrapped: Option<&[u8]>) -> Resul
     Ok(question.post(Waiter::Session)?.map(Asked))
 }
 
+/// The key and its wrapped form, or why there is none.
+pub type Answer = std::result::Result<(Secret<[u8; 32]>, Vec<u8>), String>;
+
 impl Asked {
-    /// The key and its wrapped form, or why there is none; None as long as there is no answer. The key's slot is
-    /// wiped: whoever asked keeps it.
-    pub fn answer(&self, key_id: KeyId) -> Option<std::result::Result<(Secret<[u8; 32]>, Vec<u8>), String>> {
+    /// None as long as there is no answer. The key's slot is wiped: whoever asked keeps it.
+    pub fn answer(&self, key_id: KeyId) -> Option<Answer> {
         Some(self.0.read()?.and_then(|wrapped| {
             let key = carry_off(key_id, &wrapped).ok_or("the key was wiped before it could be used")?;
             Ok((key, wrapped))
