@@ -20,6 +20,7 @@ mod scope;
 mod session;
 mod ship;
 mod signing;
+mod space;
 mod statement;
 mod trail;
 mod transaction;

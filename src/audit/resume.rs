@@ -94,6 +94,7 @@ pub fn resume(head: &Head, policy: Policy) -> Result<Open, Failure> {
         shipper: Shipper::default(),
         signing: Signing::new(identity),
         kept_house: Instant::now(),
+        looked_for_room: None,
     };
     Ok(open)
 }

@@ -14,7 +14,7 @@ use super::node;
 use super::resume::{self, Failure};
 use super::ship::Shipper;
 use super::signing::Signing;
-use super::{emit, encoding, retention};
+use super::{emit, encoding, retention, space};
 use crate::guc;
 use crate::pg::ring::{Head, Next, State};
 use crate::pg::trail_worker::{self, Work};
@@ -27,6 +27,8 @@ const GROUP_BYTES: usize = 1 << 20;
 /// How often open intents are looked after, and the rest of the house.
 const INTENTS: Duration = Duration::from_millis(10);
 const HOUSE: Duration = Duration::from_secs(10);
+/// How often it is looked how much room the disk has.
+const SPACE: Duration = Duration::from_millis(500);
 /// How long until a failed attempt is made again, in milliseconds.
 const AGAIN: i64 = 200;
 /// How long the worker sleeps when nothing happens, in milliseconds.
@@ -63,8 +65,10 @@ pub struct Open {
     pub(super) intents: Intents,
     pub(super) shipper: Shipper,
     pub(super) signing: Signing,
-    /// When it was last looked for intents, old segments and room on the disk.
+    /// When it was last looked for intents and old segments.
     pub(super) kept_house: Instant,
+    /// When it was last looked for room on the disk.
+    pub(super) looked_for_room: Option<Instant>,
 }
 
 impl Work for Trail {
@@ -160,7 +164,17 @@ impl Trail {
         }
         if !self.complaint.is_empty() {
             pgrx::warning!("pgpci: the audit trail is written again");
+            let message = format!("the audit trail could not be written: {}", self.complaint);
             self.complaint.clear();
+            // That it failed is an event by itself (PCI DSS 10.7.2).
+            let event = Event {
+                message: Some(message.into()),
+                success: Some(false),
+                ..Event::new(Class::Audit, "FAILURE")
+            };
+            if let Some(open) = &mut self.open {
+                open.append(emit::now(), Body::Event(Box::new(event)));
+            }
         }
     }
 }
@@ -230,6 +244,7 @@ impl Open {
     /// What need not be done every time.
     fn keep_house(&mut self, head: &Head) {
         self.shipper.look(head);
+        self.look_for_room(head);
         // Soon after a crash nobody has used a transaction's number again.
         let pause = if self.intents.is_empty() { HOUSE } else { INTENTS };
         if self.kept_house.elapsed() < pause {
@@ -241,6 +256,15 @@ impl Open {
         }
         if let Some(event) = retention::look(head, &self.writer.file_name()) {
             self.append(emit::now(), Body::Event(Box::new(event)));
+        }
+    }
+
+    fn look_for_room(&mut self, head: &Head) {
+        if self.looked_for_room.is_none_or(|then| then.elapsed() >= SPACE) {
+            self.looked_for_room = Some(Instant::now());
+            if let Some(event) = space::look(head) {
+                self.append(emit::now(), Body::Event(Box::new(event)));
+            }
         }
     }
 

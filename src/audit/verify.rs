@@ -12,6 +12,7 @@ use pgpci_core::trail::{Fault, Node, Report, Tail, Verdict, Verifier};
 use sha2::{Digest, Sha256};
 
 use super::read::{begin, segments, unreadable};
+use super::space::Scarcity;
 use super::{node, ship};
 use crate::error::{Error, Result};
 use crate::pg::call::{Call, Value, varlena};
@@ -106,6 +107,7 @@ pub fn status(_call: &mut Call) -> Result<Value> {
         waits.to_string(),
         lost.to_string(),
         load(&head.free).to_string(),
+        Scarcity::name(load(&head.scarcity)).to_string(),
     ];
     Ok(varlena(fields.join("\t").as_bytes()))
 }

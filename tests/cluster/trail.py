@@ -9,7 +9,7 @@ from test_keys import children, command_line
 
 
 def directory(cluster):
-    return cluster.dir / "data.pgpci" / "trail"
+    return getattr(cluster, "trail", cluster.dir / "data.pgpci" / "trail")
 
 
 def records(cluster):
