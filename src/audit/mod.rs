@@ -4,6 +4,7 @@
 //! `trail` is the worker that makes records of them, with `files` and `node`. No event holds a digit of a card
 //! number beyond what masks show.
 
+mod closed;
 mod emit;
 mod encoding;
 mod failure;

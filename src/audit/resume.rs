@@ -8,6 +8,7 @@ use pgpci_core::chain::{Checkpoint, Note};
 use pgpci_core::record::Limits;
 use pgpci_core::trail::{Policy, RecoveryError, Start, State, Writer, recover};
 
+use super::closed::{self, Compressor};
 use super::emit;
 use super::files::{self, Files};
 use super::intents::Intents;
@@ -44,13 +45,14 @@ pub fn resume(head: &Head, policy: Policy) -> Result<Open, Failure> {
     });
     let mut state = State::default();
     let mut list = files::list(&directory, node)?;
+    closed::remove_doubles(&mut list)?;
     // Nothing there, though there was: it is put back, too.
     if list.is_empty() && kept.is_some() {
         return Err(Failure::Recovery(RecoveryError::PutBack, directory.display().to_string()));
     }
     let mut intents = Intents::default();
     while let Some((segment, path)) = list.last().cloned() {
-        let bytes = std::fs::read(&path)?;
+        let bytes = closed::read(&path)?;
         match recover(node, &keys, kept.iter().cloned().collect(), segment, &bytes) {
             Ok(recovered) => {
                 state = recovered.state;
@@ -93,6 +95,7 @@ pub fn resume(head: &Head, policy: Policy) -> Result<Open, Failure> {
         intents,
         shipper: Shipper::default(),
         signing: Signing::new(identity),
+        compressor: Compressor::default(),
         kept_house: Instant::now(),
         looked_for_room: None,
     };

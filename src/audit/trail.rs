@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use pgpci_core::record::{Body, Class, Event, Objects, unpack};
 use pgpci_core::trail::{Due, Policy, Writer};
 
+use super::closed::Compressor;
 use super::files::Files;
 use super::intents::Intents;
 use super::node;
@@ -65,6 +66,7 @@ pub struct Open {
     pub(super) intents: Intents,
     pub(super) shipper: Shipper,
     pub(super) signing: Signing,
+    pub(super) compressor: Compressor,
     /// When it was last looked for intents and old segments.
     pub(super) kept_house: Instant,
     /// When it was last looked for room on the disk.
@@ -245,6 +247,7 @@ impl Open {
     fn keep_house(&mut self, head: &Head) {
         self.shipper.look(head);
         self.look_for_room(head);
+        self.compressor.look(|| self.files.first_open());
         // Soon after a crash nobody has used a transaction's number again.
         let pause = if self.intents.is_empty() { HOUSE } else { INTENTS };
         if self.kept_house.elapsed() < pause {
@@ -292,6 +295,7 @@ impl Open {
                 let mut next = Vec::new();
                 let note = self.writer.rotate(now, self.files.pending(), &mut next);
                 self.files.begin(&self.writer.file_name(), next);
+                self.compressor.closed();
                 note
             }
         };

@@ -1,8 +1,7 @@
 //! The trail verified in SQL, its state, and its last checkpoint for another place.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -13,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::read::{begin, segments, unreadable};
 use super::space::Scarcity;
-use super::{node, ship};
+use super::{closed, node, ship};
 use crate::error::{Error, Result};
 use crate::pg::call::{Call, Value, varlena};
 use crate::pg::ring::{self, State};
@@ -138,7 +137,7 @@ fn detail(report: &Report) -> Option<String> {
 }
 
 fn read(path: &Path, is_last: bool, verifier: &mut Verifier) -> std::io::Result<Option<Tail>> {
-    let mut reader = BufReader::with_capacity(1 << 18, File::open(path)?);
+    let mut reader = closed::open(path)?;
     let mut line = Vec::new();
     for count in 0_u64.. {
         if count % 4096 == 0 {

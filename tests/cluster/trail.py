@@ -1,5 +1,6 @@
 """The audit trail, as it is on the disk."""
 
+import gzip
 import json
 import subprocess
 import time
@@ -12,16 +13,33 @@ def directory(cluster):
     return getattr(cluster, "trail", cluster.dir / "data.pgpci" / "trail")
 
 
+def read(path):
+    """A segment's lines, compressed or not; what was compressed since it was listed, too."""
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except FileNotFoundError:
+        return gzip.decompress(path.with_name(path.name + ".gz").read_bytes())
+
+
+def lines(cluster):
+    """All whole lines of all segments, and what crashes left, in order."""
+    segments = {}
+    for path in sorted(directory(cluster).glob("*.jsonl*"), reverse=True):
+        if path.suffix in (".jsonl", ".gz"):
+            segments[path.name.removesuffix(".gz")] = path
+    for _, path in sorted(segments.items()):
+        yield from read(path).split(b"\n")
+
+
 def records(cluster):
     """All records of all segments, in order."""
     found = []
-    for path in sorted(directory(cluster).glob("*.jsonl")):
-        for line in path.read_bytes().split(b"\n"):
-            if line:
-                try:
-                    found.append(json.loads(line))
-                except ValueError:  # what a crash left
-                    pass
+    for line in lines(cluster):
+        if line:
+            try:
+                found.append(json.loads(line))
+            except ValueError:  # what a crash left
+                pass
     return found
 
 
