@@ -48,7 +48,7 @@ pub fn starts(desc: *mut pg_sys::QueryDesc, flags: i32) {
         return;
     }
     let mut is_protected = false;
-    audited::for_each_touched(desc, |touched| is_protected |= audited::holds_pan(touched.relation));
+    audited::for_each_touched(desc, |touched| is_protected |= audited::is_always_recorded(touched.relation));
     if !is_protected && !scope::is_watched() {
         return;
     }
@@ -114,6 +114,10 @@ pub fn utility_starts(
     else {
         return 0;
     };
+    // Less may be recorded from then on: not before that is on the disk.
+    if utility::labels_for_audit(node) {
+        transaction::protect();
+    }
     COUNT.set(COUNT.get() + 1);
     let packed = pack(|packer| {
         packer.text(Field::Event, utility::name(node));
@@ -128,7 +132,7 @@ pub fn utility_starts(
 
 /// COPY of a table with card numbers is recorded for everybody.
 fn holds_pan(node: *mut pg_sys::Node) -> bool {
-    session::can_read_catalog() && statement::copied(node).is_some_and(audited::holds_pan)
+    session::can_read_catalog() && statement::copied(node).is_some_and(audited::is_always_recorded)
 }
 
 /// A utility statement has ended well; COPY says how many rows it processed.
