@@ -302,7 +302,7 @@ pub fn define() {
     );
     GucRegistry::define_bool_guc(
         c"pgpci.audit_compress",
-        c"Compress files of the audit trail that are complete, about one to eight.",
+        c"Compress files of the audit trail that are complete.",
         c"",
         &AUDIT_COMPRESS,
         GucContext::Sighup,

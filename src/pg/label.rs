@@ -137,22 +137,27 @@ unsafe extern "C-unwind" fn check_audit(
     let (object, is_known) =
         unsafe { (*object, label.is_null() || CStr::from_ptr(label).to_bytes() == ALL.as_bytes()) };
     let is_whole = object.objectSubId == 0 && object.objectId.to_u32() >= pg_sys::FirstNormalObjectId;
-    // What sessions remember of it is told to them when this commits: labels have no cache that would do so.
-    // SAFETY: an existing object.
-    match object.classId {
-        _ if !is_known || !is_whole => {}
-        pg_sys::AuthIdRelationId => {
-            return unsafe { pg_sys::CacheInvalidateCatalog(pg_sys::AuthIdRelationId) };
-        }
-        // SAFETY: as above.
-        pg_sys::RelationRelationId => {
-            return unsafe { pg_sys::CacheInvalidateRelcacheByRelid(object.objectId) };
-        }
-        // SAFETY: as above.
-        pg_sys::NamespaceRelationId => return unsafe { pg_sys::CacheInvalidateRelcacheAll() },
-        _ => {}
+    let has_meaning = matches!(
+        object.classId,
+        pg_sys::AuthIdRelationId | pg_sys::RelationRelationId | pg_sys::NamespaceRelationId
+    );
+    if is_known && is_whole && has_meaning {
+        return tell(&object);
     }
     crate::error::Error::argument("a label of pgpci_audit is \"all\", of a role, a schema or a table of your own")
         .hint("SECURITY LABEL FOR pgpci_audit ON TABLE orders IS 'all' has everything recorded that touches it; IS NULL ends that.")
         .raise()
+}
+
+/// Tells every session, once this transaction commits, to forget what it remembers of an object's label: labels have no
+/// cache that would do so.
+fn tell(object: &pg_sys::ObjectAddress) {
+    // SAFETY: an existing object.
+    unsafe {
+        match object.classId {
+            pg_sys::AuthIdRelationId => pg_sys::CacheInvalidateCatalog(pg_sys::AuthIdRelationId),
+            pg_sys::RelationRelationId => pg_sys::CacheInvalidateRelcacheByRelid(object.objectId),
+            _ => pg_sys::CacheInvalidateRelcacheAll(),
+        }
+    }
 }

@@ -22,13 +22,13 @@ def read(path):
 
 
 def lines(cluster):
-    """All whole lines of all segments, and what crashes left, in order."""
+    """All lines of all segments, in order. What has no end is being written, or was when the server crashed."""
     segments = {}
     for path in sorted(directory(cluster).glob("*.jsonl*"), reverse=True):
         if path.suffix in (".jsonl", ".gz"):
             segments[path.name.removesuffix(".gz")] = path
     for _, path in sorted(segments.items()):
-        yield from read(path).split(b"\n")
+        yield from read(path).split(b"\n")[:-1]
 
 
 def records(cluster):
@@ -77,7 +77,8 @@ def assert_verifies(cluster):
     code, found = verify(cluster)
     assert code == 6, found
     sequence = [record["seq"] for record in records(cluster)]
-    assert sequence == list(range(1, len(sequence) + 1))
+    odd = [(i, seq) for i, seq in enumerate(sequence, 1) if i != seq]
+    assert not odd, odd[:3]
 
 
 def writer(cluster):

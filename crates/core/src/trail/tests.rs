@@ -273,7 +273,9 @@ fn without_its_key_checkpoints_wait() {
     let settings = (Limits::default(), policy());
     let mut writer =
         Writer::start(NODE, None, settings, State::default(), &first, time(0), &mut out).unwrap();
-    (0..4).for_each(|_| drop(writer.append(time(1), event(), &mut out)));
+    for _ in 0..4 {
+        writer.append(time(1), event(), &mut out);
+    }
     assert_eq!(writer.due(time(3600)), Due::Nothing);
     assert_eq!(writer.checkpoint(time(2), &mut out), None);
     assert!(!writer.set_signer(Signer::new("other", &Secret::new([1; 32])).unwrap()));
