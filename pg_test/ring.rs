@@ -4,7 +4,7 @@
 mod tests {
     use pgrx::prelude::*;
 
-    use crate::pg::ring::{self, Head, Next};
+    use crate::pg::ring::{self, Head, Next, Share};
 
     const SLOTS: u64 = 64;
 
@@ -36,7 +36,7 @@ mod tests {
         // Round and round, over the ring's end too.
         for len in [0, 1, 463, 464, 465, 928, 929, 5000, 20_000].into_iter().cycle().take(500) {
             let event: Vec<u8> = (0..len).map(|i| (i * 7 + len) as u8).collect();
-            let end = ring.push(&event, false).expect("room");
+            let end = ring.push(&event, Share::Common).expect("room");
             assert_eq!(take(ring, &mut place).as_deref(), Some(&event[..]), "{len} bytes");
             assert_eq!((place, take(ring, &mut place)), (end, None));
             ring.durable(place);
@@ -47,26 +47,32 @@ mod tests {
     fn a_part_is_left_to_those_that_never_wait() {
         let ring = new_ring();
         let mut count = 0;
-        while ring.push(b"ordinary", false).is_some() {
+        while ring.push(b"ordinary", Share::Common).is_some() {
             count += 1;
         }
         assert_eq!(count, SLOTS - SLOTS / 8);
-        while ring.push(b"urgent", true).is_some() {
+        while ring.push(b"urgent", Share::Unwaiting).is_some() {
+            count += 1;
+        }
+        assert_eq!(count, SLOTS - SLOTS / 16);
+        while ring.push(b"repair", Share::Repair).is_some() {
             count += 1;
         }
         assert_eq!(count, SLOTS);
         let mut place = 0;
         assert_eq!(take(ring, &mut place).as_deref(), Some(&b"ordinary"[..]));
         ring.durable(place);
-        assert!(ring.push(b"ordinary", false).is_none() && ring.push(b"urgent", true).is_some());
+        assert!(
+            ring.push(b"urgent", Share::Unwaiting).is_none() && ring.push(b"repair", Share::Repair).is_some()
+        );
     }
 
     #[pg_test]
     fn what_a_dead_process_left_is_torn() {
         let ring = new_ring();
-        ring.push(b"first", false).expect("room");
-        ring.claim(2, false).expect("room");
-        ring.push(&[b'x'; 1000], false).expect("room");
+        ring.push(b"first", Share::Common).expect("room");
+        ring.claim(2, Share::Common).expect("room");
+        ring.push(&[b'x'; 1000], Share::Common).expect("room");
         let (mut place, mut event) = (0, Vec::new());
         assert_eq!(take(ring, &mut place).as_deref(), Some(&b"first"[..]));
         // Whoever it is may still be at it.

@@ -34,9 +34,10 @@ COMMENT ON FUNCTION audit_status_text() IS 'what the view pci.audit_status shows
 CREATE VIEW audit_status AS
     SELECT f[1] AS state, nullif(f[2], '') AS reason, f[3]::bigint AS last_seq, f[4]::bigint AS sealed, f[5]::bigint AS exported,
            f[6]::bigint AS segment, f[7]::bigint AS boot, nullif(f[8], '')::timestamptz AS last_sync, f[9]::bigint AS syncs,
-           f[10]::float8 AS buffer_used_percent, f[11]::bigint AS waits, f[12]::bigint AS lost, f[13]::bigint AS free_bytes
+           f[10]::float8 AS buffer_used_percent, f[11]::bigint AS waits, f[12]::bigint AS lost, f[13]::bigint AS free_bytes,
+           f[14] AS disk
     FROM (SELECT pg_catalog.string_to_array(pci.audit_status_text(), E'\t')) AS s (f);
-COMMENT ON VIEW audit_status IS 'Whether the audit trail is written: if not, why; how far; and how many events waited or found no room.';
+COMMENT ON VIEW audit_status IS 'Whether the audit trail is written: if not, why; how far; how many events waited or found no room; and whether its disk has room: enough, low, critical.';
 
 -- What a reviewer looks at every morning (PCI DSS 10.4.1): the last thirty days.
 
@@ -80,4 +81,4 @@ COMMENT ON VIEW after_hours_access IS 'What was done with data at night (19 to 7
 CREATE VIEW controls_changed AS
     SELECT a."time", a.session_user, a.class, a.event, a.objects, a.statement, a.message, a.success
     FROM pci.audit(now() - interval '30 days', now()) a WHERE a.class IN ('CONFIG', 'AUDIT') AND a.event NOT LIKE 'pci.%';
-COMMENT ON VIEW controls_changed IS 'Settings that were changed, and parts of the trail that were removed, of the last 30 days.';
+COMMENT ON VIEW controls_changed IS 'Settings that were changed, parts of the trail that were removed, and failures to write it, of the last 30 days.';

@@ -98,6 +98,8 @@ pub static AUDIT_SEGMENT_AGE: GucSetting<i32> = GucSetting::<i32>::new(1440);
 /// `pgpci.audit_checkpoint_interval`, seconds
 pub static AUDIT_CHECKPOINT_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
 
+/// `pgpci.audit_compress`
+pub static AUDIT_COMPRESS: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// `pgpci.audit_retention`, days
 pub static AUDIT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(365);
 /// `pgpci.audit_checkpoint_command`
@@ -297,6 +299,14 @@ pub fn define() {
         (0, 36_500),
         GucContext::Sighup,
         GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"pgpci.audit_compress",
+        c"Compress files of the audit trail that are complete.",
+        c"",
+        &AUDIT_COMPRESS,
+        GucContext::Sighup,
+        control,
     );
     string(
         c"pgpci.audit_checkpoint_command",

@@ -333,15 +333,22 @@ unsafe extern "C-unwind" fn object_access(
 ) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        // Every function of every statement comes by here: those cost one comparison.
+        // Every function of every statement comes by here: those cost one look.
         if access != pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE {
             object_own(access, class, object, column, arg);
+        } else if audit::may_be_listed(object) {
+            function_own(object);
         }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         if let Some(next) = NEXT_OBJECT {
             next(access, class, object, column, arg);
         }
     }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn function_own(function: pg_sys::Oid) {
+    audit::calls(function)
 }
 
 #[pg_guard]

@@ -9,7 +9,7 @@ use pgrx::PgSqlErrorCode as S;
 
 use crate::error::{Error, Result};
 use crate::guc::{self, OnFailure};
-use crate::pg::ring::{self, State};
+use crate::pg::ring::{self, Share, State};
 use crate::pg::{port, ring_wait, session};
 
 /// What happens when there is no room in the ring.
@@ -71,9 +71,16 @@ pub fn emit(class: Class, room: Room, fill: impl FnOnce(&mut Packer)) {
         who(&mut packer, room);
         fill(&mut packer);
         let event = packer.finish();
-        match head.push(event, room == Room::Never) {
+        let repairs = super::session::repairs();
+        let share = match room {
+            _ if repairs => Share::Repair,
+            Room::Never => Share::Unwaiting,
+            Room::Wait => Share::Common,
+        };
+        match head.push(event, share) {
             Some(place) => LAST.set(place),
-            None if room == Room::Wait => return Some(event.to_vec()),
+            // Whoever repairs the disk waits for nothing that needs it.
+            None if room == Room::Wait && !repairs => return Some(event.to_vec()),
             None => head.lose(),
         }
         None
@@ -90,7 +97,7 @@ fn wait_and_push(head: &ring::Head, event: &[u8]) {
         if !ring_wait::wait_for_room() {
             return head.lose();
         }
-        if let Some(place) = head.push(event, false) {
+        if let Some(place) = head.push(event, Share::Common) {
             return LAST.set(place);
         }
     }

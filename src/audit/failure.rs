@@ -6,7 +6,7 @@ use std::cell::Cell;
 use pgpci_core::record::{Class, Field};
 
 use super::emit::{Room, emit};
-use super::{redaction, session, statement};
+use super::{redaction, replication, session, statement};
 use crate::pg::log::{self, Message};
 use crate::pg::port;
 
@@ -20,6 +20,9 @@ pub fn logged(mut message: Message) {
     redaction::message(&mut message);
     if message.is_failure() && port::has_client() {
         record(&message);
+    }
+    if message.is_replication_command() && port::has_client() {
+        replication::received(&mut message);
     }
     IS_INSIDE.set(false);
 }
@@ -63,7 +66,7 @@ fn outcome(packer: &mut pgpci_core::record::Packer, message: &Message) {
 }
 
 /// What begins so, when nothing else is known of it: it was not parsed, or not allowed.
-const KINDS: [(&[u8], Class); 34] = [
+const KINDS: [(&[u8], Class); 43] = [
     (b"SELECT", Class::Read),
     (b"WITH", Class::Read),
     (b"TABLE", Class::Read),
@@ -98,11 +101,26 @@ const KINDS: [(&[u8], Class); 34] = [
     (b"DO", Class::Function),
     (b"CALL", Class::Function),
     (b"EXECUTE", Class::Function),
+    (b"IDENTIFY_SYSTEM", Class::Replication),
+    (b"TIMELINE_HISTORY", Class::Replication),
+    (b"START_REPLICATION", Class::Replication),
+    (b"BASE_BACKUP", Class::Replication),
+    (b"UPLOAD_MANIFEST", Class::Replication),
+    (b"CREATE_REPLICATION_SLOT", Class::Replication),
+    (b"ALTER_REPLICATION_SLOT", Class::Replication),
+    (b"DROP_REPLICATION_SLOT", Class::Replication),
+    (b"READ_REPLICATION_SLOT", Class::Replication),
 ];
 
-fn kind_of(text: &[u8]) -> (Class, &'static [u8]) {
+/// The word that a text begins with.
+pub(super) fn first_word(text: &[u8]) -> &[u8] {
     let text = text.trim_ascii_start();
-    let word = &text[..text.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len())];
+    let end = text.iter().position(|byte| !byte.is_ascii_alphabetic() && *byte != b'_');
+    &text[..end.unwrap_or(text.len())]
+}
+
+fn kind_of(text: &[u8]) -> (Class, &'static [u8]) {
+    let word = first_word(text);
     let known = KINDS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name));
     known.map_or((Class::Session, b"STATEMENT"), |(name, class)| (*class, name))
 }

@@ -55,6 +55,12 @@ impl Files {
         &mut self.segments[last].pending
     }
 
+    /// The file name of the first segment that is not complete on the disk.
+    pub fn first_open(&self) -> String {
+        let first = self.segments.front().and_then(|it| it.path.file_name());
+        first.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
     /// Bytes that are not on the disk.
     pub fn unsynced(&self) -> usize {
         self.segments.iter().map(|it| it.pending.len()).sum()

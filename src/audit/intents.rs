@@ -2,13 +2,14 @@
 //! commit log knows what became of them.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use memchr::memmem;
 use pgpci_core::record::{Body, Class, Event, Record, Text, parse};
 
+use super::closed;
 use crate::pg::commit_log::{self, Fate};
 
 /// A session that is alive closes its intent within this time, or is found in progress.
@@ -43,7 +44,7 @@ impl Intents {
         let mut texts = Vec::new();
         let mut bytes = 0;
         for (i, (_, path)) in segments.iter().rev().enumerate() {
-            let text = fs::read(path)?;
+            let text = closed::read(path)?;
             bytes += text.len();
             if i > 0 && (bytes > ENOUGH || memmem::rfind(&text, b"\"kind\":\"stop\"").is_some()) {
                 break;

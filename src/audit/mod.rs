@@ -4,19 +4,24 @@
 //! `trail` is the worker that makes records of them, with `files` and `node`. No event holds a digit of a card
 //! number beyond what masks show.
 
+mod closed;
 mod emit;
 mod encoding;
 mod failure;
 mod files;
+mod function;
 mod intents;
 mod node;
 pub mod read;
 mod redaction;
+mod replication;
 mod resume;
 mod retention;
 mod scope;
 mod session;
 mod ship;
+mod signing;
+mod space;
 mod statement;
 mod trail;
 mod transaction;
@@ -25,6 +30,7 @@ pub mod verify;
 use pgpci_core::record::{Class as Kind, Field};
 
 pub use failure::logged;
+pub use function::{calls, may_be_listed};
 pub use redaction::client_text;
 pub use session::authenticated;
 pub use statement::{ends, is_recording, object, permissions, ran, starts, utility_ends, utility_starts};

@@ -1,8 +1,7 @@
 //! Who writes the trail: the node, and the key that signs its checkpoints.
 //!
-//! Both are in the file `trail.key` of `pgpci.directory`, mode 0600, made by the trail worker when it first starts.
-//! **The key is in clear in that file**: whoever reads the server's files can sign a forged trail, and only a
-//! checkpoint that was kept elsewhere proves it. The public key is beside the trail, in `trail/trail.vkey`.
+//! Both are in the file `trail.key` of `pgpci.directory`, mode 0600, made by the trail worker when it first starts. The
+//! key is wrapped there, as every key is; see `signing`. The public key is beside the trail, in `trail/trail.vkey`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -10,16 +9,29 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use pgpci_core::chain::{Signer, VerifyingKey};
-use pgpci_core::secret::Secret;
+use pgpci_core::chain::VerifyingKey;
+use pgpci_core::key::KeyId;
 use pgpci_core::trail::Node;
+
+/// A signing key, wrapped.
+#[derive(Clone)]
+pub struct Wrapped {
+    /// Its identifier.
+    pub id: KeyId,
+    /// Provider and wrapping key.
+    pub by: (String, String),
+    /// The wrapped form.
+    pub blob: Vec<u8>,
+}
 
 /// A node and its key.
 pub struct Identity {
     /// The node.
     pub node: Node,
-    /// Its key.
-    pub signer: Signer,
+    /// Its key, if one was made already.
+    pub key: Option<Wrapped>,
+    /// The public halves of the keys that it has had, the last one's last.
+    pub vkeys: Vec<VerifyingKey>,
     /// The last checkpoint of the node whose files these were, if they were copied.
     pub predecessor: Option<String>,
 }
@@ -44,32 +56,52 @@ fn key_file() -> PathBuf {
 }
 
 /// Reads who this is, or becomes somebody: at the first start, and when the files are a copy of another node's (then
-/// the directory is another one than that in which the key was made).
+/// the directory is another one than that in which the file was made).
 pub fn identify() -> io::Result<Identity> {
     let directory = segments();
     fs::create_dir_all(&directory)?;
     let place = place_of(&directory)?;
-    let predecessor = match fs::read_to_string(key_file()) {
+    match fs::read_to_string(key_file()) {
         Ok(text) => {
-            let (node, seed, made_in) = parse(&text).ok_or_else(|| damaged(&key_file()))?;
+            let (identity, made_in) = parse(&text).ok_or_else(|| damaged(&key_file()))?;
             if made_in == place {
-                let signer = Signer::new(&node.origin(), &seed).ok_or_else(|| damaged(&key_file()))?;
-                publish(&signer.verifying_key().to_string())?;
-                return Ok(Identity { node, signer, predecessor: None });
+                identity.vkeys.iter().try_for_each(publish)?;
+                return Ok(identity);
             }
-            fs::read_to_string(checkpoint()).ok()
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
-    };
-    let (node, seed) = (Node(random()?), Secret::new(random()?));
-    let signer = Signer::new(&node.origin(), &seed).ok_or_else(|| damaged(&key_file()))?;
-    let seed = hex(seed.expose());
-    replace(&key_file(), format!("node {node}\nplace {place}\nseed {seed}\n").as_bytes(), 0o600)?;
-    publish(&signer.verifying_key().to_string())?;
+    }
+    let predecessor = fs::read_to_string(checkpoint()).ok();
+    let identity = Identity { node: Node(random()?), key: None, vkeys: Vec::new(), predecessor };
+    identity.write()?;
     // The other node's last checkpoint says nothing of this one's trail.
     let _ = fs::remove_file(checkpoint());
-    Ok(Identity { node, signer, predecessor })
+    Ok(identity)
+}
+
+impl Identity {
+    /// It has a new key from now on, whose public half is known before it signs anything.
+    pub fn adopt(&mut self, key: Wrapped, vkey: VerifyingKey) -> io::Result<()> {
+        publish(&vkey)?;
+        let before = self.key.replace(key);
+        self.vkeys.push(vkey);
+        self.write().inspect_err(|_| {
+            self.key = before;
+            self.vkeys.pop();
+        })
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let mut text = format!("node {}\nplace {}\n", self.node, place_of(&segments())?);
+        if let Some(Wrapped { id, by: (provider, kek), blob }) = &self.key {
+            text += &format!("key {:016x} {provider} {} {}\n", id.0, hex(kek.as_bytes()), hex(blob));
+        }
+        for vkey in &self.vkeys {
+            text += &format!("vkey {vkey}\n");
+        }
+        replace(&key_file(), text.as_bytes(), 0o600)
+    }
 }
 
 /// What tells a directory from its copies: inode and time of birth. The device's number may be another after a reboot.
@@ -80,7 +112,8 @@ fn place_of(directory: &Path) -> io::Result<String> {
 }
 
 /// Has the public key beside the trail: without it, a trail is of no use.
-fn publish(vkey: &str) -> io::Result<()> {
+fn publish(vkey: &VerifyingKey) -> io::Result<()> {
+    let vkey = vkey.to_string();
     let known = fs::read_to_string(vkeys()).unwrap_or_default();
     if !known.lines().any(|line| line == vkey) {
         replace(&vkeys(), format!("{known}{vkey}\n").as_bytes(), 0o644)?;
@@ -88,9 +121,12 @@ fn publish(vkey: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The public keys that are beside the trail.
+/// The public keys that are beside the trail: none before the first was made.
 pub fn verifying_keys() -> io::Result<Vec<VerifyingKey>> {
-    let text = fs::read_to_string(vkeys())?;
+    let text = match fs::read_to_string(vkeys()) {
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        text => text?,
+    };
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     lines.map(|line| VerifyingKey::parse(line).map_err(|_| damaged(&vkeys()))).collect()
 }
@@ -116,15 +152,29 @@ fn damaged(path: &Path) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, format!("{} is damaged", path.display()))
 }
 
-fn parse(text: &str) -> Option<(Node, Secret<[u8; 32]>, &str)> {
+fn parse(text: &str) -> Option<(Identity, &str)> {
     let mut lines = text.lines();
     let mut value = |name| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
-    let (node, place, seed) = (value("node")?, value("place")?, value("seed")?);
-    let node = Node::from_origin(&Node(unhex(node)?).origin())?;
-    Some((node, Secret::new(unhex(seed)?), place))
+    let (node, place) = (value("node")?, value("place")?);
+    let node: [u8; 16] = unhex(node)?.try_into().ok()?;
+    let mut identity = Identity { node: Node(node), key: None, vkeys: Vec::new(), predecessor: None };
+    for line in lines {
+        match line.split_once(' ')? {
+            ("key", key) => {
+                let [id, provider, kek, blob] = key.split(' ').collect::<Vec<_>>().try_into().ok()?;
+                let id = KeyId(u64::from_str_radix(id, 16).ok()?);
+                let kek = String::from_utf8(unhex(kek)?).ok()?;
+                identity.key = Some(Wrapped { id, by: (provider.into(), kek), blob: unhex(blob)? });
+            }
+            ("vkey", vkey) => identity.vkeys.push(VerifyingKey::parse(vkey).ok()?),
+            _ => return None,
+        }
+    }
+    Some((identity, place))
 }
 
-fn random<const N: usize>() -> io::Result<[u8; N]> {
+/// Random bytes of the operating system.
+pub fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(bytes)
@@ -134,13 +184,9 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex<const N: usize>(hex: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    if hex.len() != 2 * N || !hex.is_ascii() {
+fn unhex(hex: &str) -> Option<Vec<u8>> {
+    if !hex.is_ascii() || !hex.len().is_multiple_of(2) {
         return None;
     }
-    for (i, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).ok()?;
-    }
-    Some(bytes)
+    (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).ok()).collect()
 }

@@ -1,7 +1,7 @@
 //! Reading the trail in SQL: auditors only, each reading an event.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::fs;
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use pgpci_core::chain::leaf_hash;
@@ -10,7 +10,7 @@ use pgpci_core::trail::Node;
 use pgrx::PgSqlErrorCode as S;
 
 use super::emit::{Room, emit};
-use super::node;
+use super::{closed, node};
 use crate::access;
 use crate::error::{Error, Result};
 use crate::pg::call::{Call, Value};
@@ -63,6 +63,8 @@ pub fn segments() -> std::io::Result<Vec<(PathBuf, bool)>> {
         }
     }
     found.sort();
+    // The compressed form of one that is there, too, is about to take its place.
+    found.dedup_by_key(|(name, _)| *name);
     let is_last = |i: usize| found.get(i + 1).is_none_or(|((node, _), _)| *node != found[i].0.0);
     Ok((0..found.len()).map(|i| (found[i].1.clone(), is_last(i))).collect())
 }
@@ -70,7 +72,7 @@ pub fn segments() -> std::io::Result<Vec<(PathBuf, bool)>> {
 /// The first line of a file, without its line feed.
 pub fn first_line(path: &Path) -> Option<Vec<u8>> {
     let mut line = Vec::new();
-    BufReader::new(File::open(path).ok()?).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).ok()?;
+    closed::open(path).ok()?.take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).ok()?;
     line.pop_if(|byte| *byte == b'\n').map(|_| line)
 }
 
@@ -90,7 +92,7 @@ fn read(path: &Path, from: Time, to: Time, rows: &mut Rows) -> std::io::Result<(
         .ok_or_else(|| std::io::Error::other("a segment lost its name"))?;
     let node = node.to_string();
     let (from, to) = (from.text(), to.text());
-    let mut reader = BufReader::with_capacity(1 << 18, File::open(path)?);
+    let mut reader = closed::open(path)?;
     let mut line = Vec::new();
     for count in 0_u64.. {
         if count % 4096 == 0 {

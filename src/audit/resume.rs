@@ -8,11 +8,13 @@ use pgpci_core::chain::{Checkpoint, Note};
 use pgpci_core::record::Limits;
 use pgpci_core::trail::{Policy, RecoveryError, Start, State, Writer, recover};
 
+use super::closed::{self, Compressor};
 use super::emit;
 use super::files::{self, Files};
 use super::intents::Intents;
-use super::node::{self, Identity};
+use super::node;
 use super::ship::Shipper;
+use super::signing::Signing;
 use super::trail::Open;
 use crate::pg::ring::{Head, Next};
 use crate::pg::session;
@@ -33,9 +35,9 @@ impl From<io::Error> for Failure {
 
 /// Goes on where the last boot ended.
 pub fn resume(head: &Head, policy: Policy) -> Result<Open, Failure> {
-    let Identity { node, signer, predecessor } = node::identify()?;
+    let mut identity = node::identify()?;
+    let (node, keys, predecessor) = (identity.node, identity.vkeys.clone(), identity.predecessor.take());
     let directory = node::segments();
-    let keys = [signer.verifying_key()];
     let kept = std::fs::read(node::checkpoint()).ok();
     let kept = kept.and_then(|note| {
         let text = Note::parse(&note).ok()?.verify(&keys).ok()?.to_owned();
@@ -43,13 +45,14 @@ pub fn resume(head: &Head, policy: Policy) -> Result<Open, Failure> {
     });
     let mut state = State::default();
     let mut list = files::list(&directory, node)?;
+    closed::remove_doubles(&mut list)?;
     // Nothing there, though there was: it is put back, too.
     if list.is_empty() && kept.is_some() {
         return Err(Failure::Recovery(RecoveryError::PutBack, directory.display().to_string()));
     }
     let mut intents = Intents::default();
     while let Some((segment, path)) = list.last().cloned() {
-        let bytes = std::fs::read(&path)?;
+        let bytes = closed::read(&path)?;
         match recover(node, &keys, kept.iter().cloned().collect(), segment, &bytes) {
             Ok(recovered) => {
                 state = recovered.state;
@@ -76,7 +79,7 @@ pub fn resume(head: &Head, policy: Policy) -> Result<Open, Failure> {
     };
     let mut first = Vec::new();
     let writer =
-        Writer::start(node, signer, (Limits::default(), policy), state, &start, emit::now(), &mut first)
+        Writer::start(node, None, (Limits::default(), policy), state, &start, emit::now(), &mut first)
             .ok_or_else(|| io::Error::other("the signing key is another node's"))?;
     let mut files = Files::new(directory, &writer.file_name());
     files.pending().append(&mut first);
@@ -91,7 +94,10 @@ pub fn resume(head: &Head, policy: Policy) -> Result<Open, Failure> {
         is_failing: false,
         intents,
         shipper: Shipper::default(),
+        signing: Signing::new(identity),
+        compressor: Compressor::default(),
         kept_house: Instant::now(),
+        looked_for_room: None,
     };
     Ok(open)
 }

@@ -1,4 +1,4 @@
-//! How long the trail is kept, and how much room it has.
+//! How long the trail is kept.
 
 use std::fs;
 use std::sync::atomic::Ordering;
@@ -9,22 +9,11 @@ use pgpci_core::trail::Node;
 
 use super::{files, node};
 use crate::guc;
-use crate::pg::disk;
 use crate::pg::ring::Head;
 
-/// Less room than so many segments is warned about.
-const WARN_SEGMENTS: u64 = 4;
-
-/// Removes what may go, and looks how much room there is. What it did is an event.
+/// Removes what may go. What it did is an event.
 pub fn look(head: &Head, current: &str) -> Option<Event<'static>> {
     let directory = node::segments();
-    if let Some(free) = disk::free(&directory) {
-        let few = WARN_SEGMENTS * ((guc::AUDIT_SEGMENT_SIZE.get() as u64) << 20);
-        let before = head.free.swap(free, Ordering::Relaxed);
-        if free < few && !(1..few).contains(&before) {
-            pgrx::warning!("pgpci: the disk of the audit trail has {} MB left", free >> 20);
-        }
-    }
     let days = guc::AUDIT_RETENTION.get() as u64;
     let (node, _) = Node::parse_file_name(current)?;
     if days == 0 {

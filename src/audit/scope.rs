@@ -1,5 +1,6 @@
 //! Which statements are recorded. Always: what touches card numbers, what superusers and duties do, changes of
-//! objects, roles, privileges and controls, every failure and every session. The rest with `pgpci.audit_scope = 'all'`.
+//! objects, roles, privileges and controls, every failure and every session. The rest with `pgpci.audit_scope = 'all'`,
+//! or what labels of `pgpci_audit` say of roles, schemas and tables.
 
 use std::cell::Cell;
 
@@ -7,7 +8,7 @@ use pgpci_core::record::Class;
 use pgrx::pg_sys;
 
 use crate::guc::{self, AuditScope};
-use crate::pg::{catalog, session, statement, utility};
+use crate::pg::{catalog, label, session, statement, utility};
 
 const DUTIES: [&str; 3] = ["pci_officer", "pci_custodian", "pci_auditor"];
 /// Settings by which a session changes who it is, what is logged, or what fires.
@@ -43,6 +44,7 @@ pub fn is_watched() -> bool {
         return session::is_superuser(user);
     }
     let found = session::is_superuser(user)
+        || label::audited_roles().into_iter().any(|role| role == user || session::is_member(user, role))
         || DUTIES.iter().filter_map(|duty| session::role(duty)).any(|duty| session::is_member(user, duty));
     KNOWN.set((catalog::generation(), user.to_u32(), found));
     found
@@ -72,6 +74,7 @@ pub fn utility(node: *mut pg_sys::Node) -> Option<(Class, bool)> {
         T::T_AlterSystemStmt | T::T_AlterRoleSetStmt | T::T_AlterDatabaseSetStmt | T::T_LoadStmt => {
             (Class::Config, true)
         }
+        T::T_SecLabelStmt if utility::labels_for_audit(node) => (Class::Config, true),
         T::T_VariableSetStmt => {
             (Class::Config, utility::setting_set(node).is_some_and(|name| is_control(&name)))
         }

@@ -5,12 +5,14 @@ use std::cell::Cell;
 use pgpci_core::record::{Class, Field};
 
 use super::emit::{self, Room, emit};
+use super::replication;
 use crate::pg::{port, ring_wait, session, session_end};
 
 thread_local! {
     static LOGGED_IN: Cell<bool> = const { Cell::new(false) };
     // Somebody failed to authenticate, and no error has told of it yet.
     static REFUSED: Cell<bool> = const { Cell::new(false) };
+    static REPAIRS: Cell<bool> = const { Cell::new(false) };
     static LAST_WORD: Cell<[u8; 5]> = const { Cell::new(*b"00000") };
 }
 
@@ -19,15 +21,25 @@ pub fn is_logged_in() -> bool {
     LOGGED_IN.get()
 }
 
+/// Whether it is a superuser's on the machine itself, who can repair the trail's disk: such a session never waits for
+/// room in the ring, and a part of that is its own.
+pub fn repairs() -> bool {
+    REPAIRS.get()
+}
+
 /// The first transaction of a session is about to commit: with it the session is established.
 pub fn first_commit() {
     if LOGGED_IN.get() || !port::has_client() {
         return;
     }
     LOGGED_IN.set(true);
+    let is_local = port::with_client(|client| client.host == b"[local]") == Some(true);
+    REPAIRS.set(is_local && session::is_superuser(session::user()));
     emit::refresh();
     // A walsender outlives the trail worker when the server stops.
-    if !session::is_walsender() {
+    if session::is_walsender() {
+        replication::begins();
+    } else {
         ring_wait::count_session(1);
     }
     session_end::at_end(ends);

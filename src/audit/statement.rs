@@ -31,6 +31,10 @@ thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
     static SCRATCH: RefCell<[u8; MAX_PACKED / 2]> = const { RefCell::new([0; MAX_PACKED / 2]) };
     static COUNT: Cell<usize> = const { Cell::new(0) };
+    // The plan that started last, unless it has ended; whether it is recorded or not.
+    static STARTING: Cell<usize> = const { Cell::new(0) };
+    // When the message came whose fast-path call has a frame; 0 without one.
+    static FAST_CALL: Cell<i64> = const { Cell::new(0) };
     // The SQLSTATE of the failure that is cutting statements off.
     static FAILURE: Cell<Option<[u8; 5]>> = const { Cell::new(None) };
 }
@@ -38,11 +42,13 @@ thread_local! {
 /// A plan starts, at every execution.
 pub fn starts(desc: *mut pg_sys::QueryDesc, flags: i32) {
     redaction::client_text();
+    fast_path_is_over(Room::Wait);
+    STARTING.set(desc as usize);
     if audited::is_only_explained(flags) || tables::is_writing() || session::in_extension_script() {
         return;
     }
     let mut is_protected = false;
-    audited::for_each_touched(desc, |touched| is_protected |= audited::holds_pan(touched.relation));
+    audited::for_each_touched(desc, |touched| is_protected |= audited::is_always_recorded(touched.relation));
     if !is_protected && !scope::is_watched() {
         return;
     }
@@ -82,6 +88,9 @@ pub fn ran(desc: *mut pg_sys::QueryDesc) {
 
 /// A plan has ended well.
 pub fn ends(desc: *mut pg_sys::QueryDesc) {
+    if STARTING.get() == desc as usize {
+        STARTING.set(0);
+    }
     if let Some(frame) = take(desc as usize, false) {
         frame.tell(Room::Wait, None);
     }
@@ -95,6 +104,7 @@ pub fn utility_starts(
     context: u32,
 ) -> usize {
     redaction::client_text();
+    fast_path_is_over(Room::Wait);
     let is_part = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
     if is_part || tables::is_writing() || session::in_any_extension_script() {
         return 0;
@@ -104,6 +114,10 @@ pub fn utility_starts(
     else {
         return 0;
     };
+    // Less may be recorded from then on: not before that is on the disk.
+    if utility::labels_for_audit(node) {
+        transaction::protect();
+    }
     COUNT.set(COUNT.get() + 1);
     let packed = pack(|packer| {
         packer.text(Field::Event, utility::name(node));
@@ -118,7 +132,7 @@ pub fn utility_starts(
 
 /// COPY of a table with card numbers is recorded for everybody.
 fn holds_pan(node: *mut pg_sys::Node) -> bool {
-    session::can_read_catalog() && statement::copied(node).is_some_and(audited::holds_pan)
+    session::can_read_catalog() && statement::copied(node).is_some_and(audited::is_always_recorded)
 }
 
 /// A utility statement has ended well; COPY says how many rows it processed.
@@ -168,6 +182,58 @@ fn add_objects(names: &[impl AsRef<str>]) {
     spare(more);
 }
 
+/// The running statement calls a function that is an event: of that statement, if it is recorded anyway.
+pub(super) fn calls(object: &str) {
+    let starting = STARTING.get();
+    let is_recorded = FRAMES.with_borrow_mut(|frames| {
+        let is_it = |it: &&mut Frame| starting == 0 || it.key == starting && !it.is_utility;
+        let frame = frames.last_mut().filter(is_it)?;
+        if frame.class == Class::Read {
+            frame.class = Class::Function;
+        }
+        Some(())
+    });
+    if is_recorded.is_some() {
+        return add_objects(&[object]);
+    }
+    let packed = pack(|packer| {
+        packer.text(Field::Event, b"CALL").statement(log::client_text());
+        packer.object(object.as_bytes());
+    });
+    if starting != 0 {
+        return push(starting, false, Class::Function, packed);
+    }
+    // In an expression that is no plan: its statement is not recorded, and says nothing of the outcome.
+    emit(Class::Function, Room::Wait, |packer| {
+        packer.fields(&packed);
+    });
+    spare(packed);
+}
+
+/// No plan has this address.
+const FAST_PATH: usize = 1;
+
+/// A function is called by the fast path.
+pub(super) fn fast_path(object: &str) {
+    fast_path_is_over(Room::Wait);
+    let packed = pack(|packer| {
+        packer.text(Field::Event, b"FAST PATH").object(object.as_bytes());
+    });
+    push(FAST_PATH, false, Class::Function, packed);
+    FAST_CALL.set(session::statement_start());
+}
+
+/// The client sent something else since: that call went well. No hook tells of its end.
+pub(super) fn fast_path_is_over(room: Room) {
+    if FAST_CALL.get() != 0
+        && FAST_CALL.get() != session::statement_start()
+        && let Some(frame) = take(FAST_PATH, false)
+    {
+        FAST_CALL.set(0);
+        frame.tell(room, None);
+    }
+}
+
 /// Calls `f` with class and fields of the outermost statement, which a failure is about to tell of.
 pub fn with_outermost<T>(f: impl FnOnce(Class, &[u8]) -> T) -> Option<T> {
     FRAMES.with(|frames| {
@@ -180,11 +246,13 @@ pub fn with_outermost<T>(f: impl FnOnce(Class, &[u8]) -> T) -> Option<T> {
 
 /// What failed, failed by this.
 pub fn fails(sqlstate: [u8; 5]) {
+    fast_path_is_over(Room::Never);
     FAILURE.set(Some(sqlstate));
 }
 
 /// A subtransaction is undone: statements that it cut off have failed, and somebody caught that.
 pub fn subtransaction_aborts() {
+    STARTING.set(0);
     let level = session::nesting();
     while let Some(frame) = FRAMES.with_borrow_mut(|frames| {
         let at = frames.iter().rposition(|it| it.level >= level)?;
@@ -196,6 +264,8 @@ pub fn subtransaction_aborts() {
 
 /// A transaction is over. A procedure that ends it goes on.
 pub fn transaction_ends(is_aborted: bool) {
+    STARTING.set(0);
+    FAST_CALL.set(0);
     if !is_aborted && FRAMES.with_borrow(Vec::is_empty) {
         return FAILURE.set(None);
     }

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use pgpci_core::record::{Body, Class, Event, Objects, unpack};
 use pgpci_core::trail::{Due, Policy, Writer};
 
+use super::closed::Compressor;
 use super::files::Files;
 use super::intents::Intents;
 use super::node;
 use super::resume::{self, Failure};
 use super::ship::Shipper;
-use super::{emit, encoding, retention};
+use super::signing::Signing;
+use super::{emit, encoding, retention, space};
 use crate::guc;
 use crate::pg::ring::{Head, Next, State};
 use crate::pg::trail_worker::{self, Work};
@@ -26,6 +28,8 @@ const GROUP_BYTES: usize = 1 << 20;
 /// How often open intents are looked after, and the rest of the house.
 const INTENTS: Duration = Duration::from_millis(10);
 const HOUSE: Duration = Duration::from_secs(10);
+/// How often it is looked how much room the disk has.
+const SPACE: Duration = Duration::from_millis(500);
 /// How long until a failed attempt is made again, in milliseconds.
 const AGAIN: i64 = 200;
 /// How long the worker sleeps when nothing happens, in milliseconds.
@@ -61,8 +65,12 @@ pub struct Open {
     pub(super) is_failing: bool,
     pub(super) intents: Intents,
     pub(super) shipper: Shipper,
-    /// When it was last looked for intents, old segments and room on the disk.
+    pub(super) signing: Signing,
+    pub(super) compressor: Compressor,
+    /// When it was last looked for intents and old segments.
     pub(super) kept_house: Instant,
+    /// When it was last looked for room on the disk.
+    pub(super) looked_for_room: Option<Instant>,
 }
 
 impl Work for Trail {
@@ -81,6 +89,7 @@ impl Work for Trail {
         if !open.is_failing {
             open.take(head, &mut self.event);
             open.keep_house(head);
+            open.look_for_key(head);
             open.what_is_due();
         }
         if !open.must_flush(head) {
@@ -103,6 +112,7 @@ impl Work for Trail {
         let before = std::mem::replace(&mut self.controls, controls.clone());
         let Some(open) = &mut self.open else { return };
         open.writer.set_policy(policy());
+        open.signing.try_now();
         for ((name, old), (_, new)) in before.into_iter().zip(controls).filter(|(old, new)| old != new) {
             let object = [format!("setting {name}").into()];
             let event = Event {
@@ -129,7 +139,7 @@ impl Work for Trail {
         let Open { writer, mut files, .. } = open;
         let note = writer.stop(emit::now(), files.pending());
         if files.flush().is_ok() {
-            let _ = node::replace(&node::checkpoint(), note.as_bytes(), 0o600);
+            let _ = note.map(|note| node::replace(&node::checkpoint(), note.as_bytes(), 0o600));
             head.set_state(State::Starting, "the server stops");
         }
         true
@@ -151,11 +161,22 @@ impl Trail {
 
     fn is_well(&mut self, head: &Head) {
         if head.state() != State::Running {
-            head.set_state(State::Running, "");
+            let why = self.open.as_ref().map_or("", |open| open.signing.complaint());
+            head.set_state(State::Running, why);
         }
         if !self.complaint.is_empty() {
             pgrx::warning!("pgpci: the audit trail is written again");
+            let message = format!("the audit trail could not be written: {}", self.complaint);
             self.complaint.clear();
+            // That it failed is an event by itself (PCI DSS 10.7.2).
+            let event = Event {
+                message: Some(message.into()),
+                success: Some(false),
+                ..Event::new(Class::Audit, "FAILURE")
+            };
+            if let Some(open) = &mut self.open {
+                open.append(emit::now(), Body::Event(Box::new(event)));
+            }
         }
     }
 }
@@ -225,6 +246,8 @@ impl Open {
     /// What need not be done every time.
     fn keep_house(&mut self, head: &Head) {
         self.shipper.look(head);
+        self.look_for_room(head);
+        self.compressor.look(|| self.files.first_open());
         // Soon after a crash nobody has used a transaction's number again.
         let pause = if self.intents.is_empty() { HOUSE } else { INTENTS };
         if self.kept_house.elapsed() < pause {
@@ -239,6 +262,30 @@ impl Open {
         }
     }
 
+    fn look_for_room(&mut self, head: &Head) {
+        if self.looked_for_room.is_none_or(|then| then.elapsed() >= SPACE) {
+            self.looked_for_room = Some(Instant::now());
+            if let Some(event) = space::look(head) {
+                self.append(emit::now(), Body::Event(Box::new(event)));
+            }
+        }
+    }
+
+    /// Checkpoints wait for the signing key, records do not.
+    fn look_for_key(&mut self, head: &Head) {
+        let (signer, is_news) = self.signing.look();
+        if let Some(signer) = signer {
+            self.writer.set_signer(signer);
+        }
+        let complaint = self.signing.complaint();
+        if is_news && !complaint.is_empty() {
+            pgrx::warning!("pgpci: the audit trail: {complaint}");
+        }
+        if is_news && head.state() == State::Running {
+            head.set_state(State::Running, complaint);
+        }
+    }
+
     fn what_is_due(&mut self) {
         let now = emit::now();
         let note = match self.writer.due(now) {
@@ -248,11 +295,14 @@ impl Open {
                 let mut next = Vec::new();
                 let note = self.writer.rotate(now, self.files.pending(), &mut next);
                 self.files.begin(&self.writer.file_name(), next);
+                self.compressor.closed();
                 note
             }
         };
         self.since.get_or_insert_with(Instant::now);
-        self.checkpoint = Some((note, self.writer.seq()));
+        if let Some(note) = note {
+            self.checkpoint = Some((note, self.writer.seq()));
+        }
     }
 
     fn must_flush(&self, head: &Head) -> bool {

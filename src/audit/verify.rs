@@ -1,8 +1,7 @@
 //! The trail verified in SQL, its state, and its last checkpoint for another place.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -12,7 +11,8 @@ use pgpci_core::trail::{Fault, Node, Report, Tail, Verdict, Verifier};
 use sha2::{Digest, Sha256};
 
 use super::read::{begin, segments, unreadable};
-use super::{node, ship};
+use super::space::Scarcity;
+use super::{closed, node, ship};
 use crate::error::{Error, Result};
 use crate::pg::call::{Call, Value, varlena};
 use crate::pg::ring::{self, State};
@@ -60,7 +60,11 @@ pub fn verify_audit(call: &mut Call) -> Result<Value> {
 /// `pci.export_checkpoint()`: the last signed checkpoint, which the caller takes elsewhere.
 pub fn export_checkpoint(call: &mut Call) -> Result<Value> {
     begin("pci.export_checkpoint", "")?;
-    let note = std::fs::read_to_string(node::checkpoint()).map_err(|error| unreadable(&error))?;
+    let note = std::fs::read_to_string(node::checkpoint()).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::state("the audit trail has no checkpoint yet")
+            .hint("See pci.audit_status: checkpoints wait until the signing key can be had."),
+        _ => unreadable(&error),
+    })?;
     let keys = node::verifying_keys().map_err(|error| unreadable(&error))?;
     let records = checkpoint(&note, &keys)?.size;
     if records > ship::elsewhere() {
@@ -102,6 +106,7 @@ pub fn status(_call: &mut Call) -> Result<Value> {
         waits.to_string(),
         lost.to_string(),
         load(&head.free).to_string(),
+        Scarcity::name(load(&head.scarcity)).to_string(),
     ];
     Ok(varlena(fields.join("\t").as_bytes()))
 }
@@ -132,7 +137,7 @@ fn detail(report: &Report) -> Option<String> {
 }
 
 fn read(path: &Path, is_last: bool, verifier: &mut Verifier) -> std::io::Result<Option<Tail>> {
-    let mut reader = BufReader::with_capacity(1 << 18, File::open(path)?);
+    let mut reader = closed::open(path)?;
     let mut line = Vec::new();
     for count in 0_u64.. {
         if count % 4096 == 0 {

@@ -104,9 +104,23 @@ pub fn generate(context: &Context, provider: &str, kek: &str) -> Result<(Vec<u8>
 }
 
 /// A letter of ours; put back into the mailbox whatever happens.
-struct Posted {
+pub(super) struct Posted {
     index: usize,
     serial: u64,
+}
+
+impl Posted {
+    /// The answer, once there is one: what is wrapped, or why not.
+    pub(super) fn read(&self) -> Option<std::result::Result<Vec<u8>, String>> {
+        region::locked(|r| {
+            let letter = &r.letters[self.index];
+            let done = letter.state == State::Done && letter.serial == self.serial;
+            done.then(|| match letter.failure {
+                0 => Ok(letter.origin.blob.get().to_vec()),
+                _ => Err(String::from_utf8_lossy(letter.message.get()).into_owned()),
+            })
+        })?
+    }
 }
 
 impl Drop for Posted {
@@ -124,14 +138,14 @@ impl Drop for Posted {
 }
 
 /// What is to be asked of the broker.
-struct Question<'a> {
-    ask: Ask,
-    context: &'a Context,
+pub(super) struct Question<'a> {
+    pub(super) ask: Ask,
+    pub(super) context: &'a Context,
     /// Provider and wrapping key.
-    by: (&'a str, &'a str),
+    pub(super) by: (&'a str, &'a str),
     /// Rewrap: the new provider and wrapping key.
-    to: (&'a str, &'a str),
-    blob: &'a [u8],
+    pub(super) to: (&'a str, &'a str),
+    pub(super) blob: &'a [u8],
 }
 
 impl Question<'_> {
@@ -163,7 +177,8 @@ impl Question<'_> {
         }
     }
 
-    fn post(&self, waiter: Waiter) -> Result<Option<Posted>> {
+    /// Puts it into the mailbox; None while that is full.
+    pub(super) fn post(&self, waiter: Waiter) -> Result<Option<Posted>> {
         thread_local! { static COUNT: Cell<u64> = const { Cell::new(0) } }
         COUNT.set(COUNT.get() + 1);
         let serial = (u64::from(std::process::id()) << 32) | (COUNT.get() & 0xffff_ffff);

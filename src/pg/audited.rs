@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use rustc_hash::FxHashMap;
 
 use crate::pg::nodes::list;
-use crate::pg::{catalog, compat};
+use crate::pg::{catalog, compat, label, session};
 
 /// Names of relations with the columns that statements touch, until anything changes that they are made of.
 type Names = FxHashMap<Columns, Rc<str>>;
@@ -16,12 +16,14 @@ type Names = FxHashMap<Columns, Rc<str>>;
 thread_local! {
     static NAMES: RefCell<(u64, Names)> = RefCell::default();
     static HOLDS: RefCell<FxHashMap<pg_sys::Oid, bool>> = RefCell::default();
+    static LABELLED: RefCell<FxHashMap<pg_sys::Oid, bool>> = RefCell::default();
 }
 
 /// Forgets what is remembered of relations.
 pub fn forget() {
     NAMES.with_borrow_mut(|names| names.1.clear());
     HOLDS.with_borrow_mut(FxHashMap::clear);
+    LABELLED.with_borrow_mut(FxHashMap::clear);
 }
 
 /// A relation and its columns, to be looked up.
@@ -61,6 +63,24 @@ pub fn holds_pan(relation: pg_sys::Oid) -> bool {
     // SAFETY: a syscache look-up.
     let found = catalog::contains_pan(unsafe { pg_sys::get_rel_type_id(relation) });
     HOLDS.with_borrow_mut(|map| map.insert(relation, found));
+    found
+}
+
+/// Whether whatever touches the relation is recorded: it holds card numbers, or a label says so.
+pub fn is_always_recorded(relation: pg_sys::Oid) -> bool {
+    if relation.to_u32() < pg_sys::FirstNormalObjectId {
+        return false;
+    }
+    if holds_pan(relation) {
+        return true;
+    }
+    if let Some(known) = LABELLED.with_borrow(|map| map.get(&relation).copied()) {
+        return known;
+    }
+    // From here on it is told of changes.
+    catalog::generation();
+    let found = session::can_read_catalog() && label::is_audited(relation);
+    LABELLED.with_borrow_mut(|map| map.insert(relation, found));
     found
 }
 

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use pgpci_core::wire::{self, Decoder, Request, Response};
@@ -39,20 +39,7 @@ impl Helper {
             .args(config.options.iter().flat_map(|(option, value)| [OsStr::new(option), value]))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null());
-        // SAFETY: only async-signal-safe system calls between fork and exec. Nothing of the server's open
-        // files reaches the helper, and it dies with the broker.
-        unsafe {
-            command.pre_exec(|| {
-                let close = libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
-                if close != 0 || libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
-                    return Err(std::io::Error::last_os_error());
-                }
-                let mut none: libc::sigset_t = std::mem::zeroed();
-                libc::sigemptyset(&mut none);
-                libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-                Ok(())
-            });
-        }
+        set_apart(&mut command);
         let child = command.spawn()?;
         socket.set_nonblocking(true)?;
         Ok(Self { child, socket, decoder: Decoder::default(), config })
@@ -93,6 +80,38 @@ impl Helper {
         }
         Some(responses)
     }
+}
+
+/// Nothing of the server's open files reaches the process, and it dies with the one that started it.
+fn set_apart(command: &mut Command) {
+    // SAFETY: only async-signal-safe system calls between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            let close = libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            if close != 0 || libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+            Ok(())
+        });
+    }
+}
+
+/// Starts a command that has time: whatever else the machine does goes first.
+pub fn run_aside(command: &Path, arguments: &[&OsStr]) -> std::io::Result<Child> {
+    let mut command = Command::new(command);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    set_apart(&mut command);
+    // SAFETY: an async-signal-safe system call. Where it fails the command runs as others do.
+    unsafe {
+        command.pre_exec(|| {
+            libc::setpriority(libc::PRIO_PROCESS, 0, 10);
+            Ok(())
+        });
+    }
+    command.spawn()
 }
 
 impl Drop for Helper {

@@ -1,4 +1,5 @@
-//! Security labels of roles and databases, provider `pgpci`.
+//! Security labels: of roles and databases, provider `pgpci`, which are its functions' matter; and of roles, schemas and
+//! relations, provider `pgpci_audit`, by which more of them is recorded.
 
 use std::ffi::{CStr, CString};
 
@@ -7,43 +8,72 @@ use pgrx::{pg_guard, pg_sys};
 use crate::pg::table;
 
 const PROVIDER: &CStr = c"pgpci";
+const AUDIT: &CStr = c"pgpci_audit";
+/// The one label of that provider.
+const ALL: &str = "all";
 // pg_shseclabel, fixed by PostgreSQL's headers; pgrx does not bind it.
 const SHARED_LABELS: pg_sys::Oid = pg_sys::Oid::from_u32(3592);
 
-/// Registers the provider; called once, while the library is preloaded.
+/// Registers the providers; called once, while the library is preloaded.
 pub fn register() {
-    // SAFETY: the name is static; the function is a plain callback.
-    unsafe { pg_sys::register_label_provider(PROVIDER.as_ptr(), Some(check)) };
+    // SAFETY: the names are static; the functions are plain callbacks.
+    unsafe {
+        pg_sys::register_label_provider(PROVIDER.as_ptr(), Some(check));
+        pg_sys::register_label_provider(AUDIT.as_ptr(), Some(check_audit));
+    }
 }
 
 /// The label of a role.
 pub fn get(role: pg_sys::Oid) -> Option<String> {
-    read(&address(role))
+    read(&address(role), PROVIDER)
 }
 
 /// The label of a database.
 pub fn of_database(database: pg_sys::Oid) -> Option<String> {
-    read(&address_of_database(database))
+    read(&address_of_database(database), PROVIDER)
 }
 
-fn read(object: &pg_sys::ObjectAddress) -> Option<String> {
+fn read(object: &pg_sys::ObjectAddress, provider: &CStr) -> Option<String> {
     // SAFETY: a catalog look-up; the result is a palloc'd string or null.
     unsafe {
-        let label = pg_sys::GetSecurityLabel(object, PROVIDER.as_ptr());
+        let label = pg_sys::GetSecurityLabel(object, provider.as_ptr());
         (!label.is_null()).then(|| CStr::from_ptr(label).to_string_lossy().into_owned())
     }
 }
 
-/// The roles that carry a label.
+/// The roles that carry a label of ours.
 pub fn roles(label: &str) -> Vec<pg_sys::Oid> {
+    roles_of(PROVIDER, label)
+}
+
+/// The roles of whose members everything is recorded.
+pub fn audited_roles() -> Vec<pg_sys::Oid> {
+    roles_of(AUDIT, ALL)
+}
+
+/// Whether everything is recorded that touches the relation: it is labelled, or its schema is.
+pub fn is_audited(relation: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    let schema = unsafe { pg_sys::get_rel_namespace(relation) };
+    [(pg_sys::RelationRelationId, relation), (pg_sys::NamespaceRelationId, schema)].into_iter().any(
+        |(class, object)| {
+            let address = pg_sys::ObjectAddress { classId: class, objectId: object, objectSubId: 0 };
+            read(&address, AUDIT).is_some_and(|label| label == ALL)
+        },
+    )
+}
+
+fn roles_of(provider: &CStr, label: &str) -> Vec<pg_sys::Oid> {
     // Columns of pg_shseclabel, counted from 0.
     const OBJECT: usize = 0;
     const CLASS: usize = 1;
+    const BY: usize = 2;
     const LABEL: usize = 3;
     let mut found = Vec::new();
     table::scan(SHARED_LABELS, |row| {
         let is_role = row.get::<pg_sys::Oid>(CLASS) == Some(pg_sys::AuthIdRelationId);
-        if is_role && row.get::<String>(LABEL).as_deref() == Some(label) {
+        let is_ours = is_role && row.get::<String>(BY).is_some_and(|by| by.as_bytes() == provider.to_bytes());
+        if is_ours && row.get::<String>(LABEL).as_deref() == Some(label) {
             found.extend(row.get::<pg_sys::Oid>(OBJECT));
         }
     });
@@ -93,5 +123,41 @@ unsafe extern "C-unwind" fn check(object: *const pg_sys::ObjectAddress, label: *
     };
     if !may {
         crate::error::Error::denied("labels of pgpci are set by its functions").raise();
+    }
+}
+
+/// The statement SECURITY LABEL FOR pgpci_audit. Whoever may label the object may have more of it recorded, and less
+/// again; either is recorded.
+#[pg_guard]
+unsafe extern "C-unwind" fn check_audit(
+    object: *const pg_sys::ObjectAddress,
+    label: *const core::ffi::c_char,
+) {
+    // SAFETY: PostgreSQL passes a valid address and a string or null.
+    let (object, is_known) =
+        unsafe { (*object, label.is_null() || CStr::from_ptr(label).to_bytes() == ALL.as_bytes()) };
+    let is_whole = object.objectSubId == 0 && object.objectId.to_u32() >= pg_sys::FirstNormalObjectId;
+    let has_meaning = matches!(
+        object.classId,
+        pg_sys::AuthIdRelationId | pg_sys::RelationRelationId | pg_sys::NamespaceRelationId
+    );
+    if is_known && is_whole && has_meaning {
+        return tell(&object);
+    }
+    crate::error::Error::argument("a label of pgpci_audit is \"all\", of a role, a schema or a table of your own")
+        .hint("SECURITY LABEL FOR pgpci_audit ON TABLE orders IS 'all' has everything recorded that touches it; IS NULL ends that.")
+        .raise()
+}
+
+/// Tells every session, once this transaction commits, to forget what it remembers of an object's label: labels have no
+/// cache that would do so.
+fn tell(object: &pg_sys::ObjectAddress) {
+    // SAFETY: an existing object.
+    unsafe {
+        match object.classId {
+            pg_sys::AuthIdRelationId => pg_sys::CacheInvalidateCatalog(pg_sys::AuthIdRelationId),
+            pg_sys::RelationRelationId => pg_sys::CacheInvalidateRelcacheByRelid(object.objectId),
+            _ => pg_sys::CacheInvalidateRelcacheAll(),
+        }
     }
 }

@@ -38,6 +38,19 @@ impl<'a> Message<'a> {
         [0, 6, 12, 18, 24].map(|shift| ((code >> shift) & 0x3f) as u8 + b'0')
     }
 
+    /// Whether it tells of a replication command, which is about to run. By its text before translation.
+    pub fn is_replication_command(&self) -> bool {
+        const TEXT: &CStr = c"received replication command: %s";
+        let id = self.data.message_id;
+        // SAFETY: a static C string.
+        !id.is_null() && unsafe { CStr::from_ptr(id) } == TEXT
+    }
+
+    /// Nobody else is told of it: the one change that PostgreSQL allows.
+    pub fn keep_out_of_log(&mut self) {
+        self.data.output_to_server = false;
+    }
+
     /// Its text.
     pub fn text(&self) -> &[u8] {
         // SAFETY: a C string or null.
@@ -95,6 +108,12 @@ pub fn fails_silently() -> bool {
     unsafe {
         pg_sys::log_min_messages > pgrx::PgLogLevel::ERROR as i32 && pg_sys::debug_query_string.is_null()
     }
+}
+
+/// Whether a statement of the client's is running.
+pub fn has_client_text() -> bool {
+    // SAFETY: reads a backend-local variable.
+    unsafe { !pg_sys::debug_query_string.is_null() }
 }
 
 /// The text that the client sent.

@@ -192,6 +192,7 @@ pub fn purpose_number(purpose: Purpose) -> u8 {
         Purpose::Equality => 1,
         Purpose::Hash => 2,
         Purpose::Policy => 3,
+        Purpose::Trail => 4,
     }
 }
 
@@ -200,6 +201,7 @@ fn purpose(number: u8) -> Purpose {
         1 => Purpose::Equality,
         2 => Purpose::Hash,
         3 => Purpose::Policy,
+        4 => Purpose::Trail,
         _ => Purpose::Data,
     }
 }

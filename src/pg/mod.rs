@@ -7,6 +7,7 @@ pub mod app_user;
 pub mod audited;
 pub mod binder;
 pub mod call;
+pub mod called;
 pub mod caller;
 pub mod catalog;
 pub mod commit_log;

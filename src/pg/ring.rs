@@ -14,8 +14,19 @@ use crate::pg::ring_wait;
 /// Bytes of a slot.
 const SLOT: usize = 512;
 const DATA: usize = SLOT - 48;
-/// One part in so many is left to those that never wait.
+/// One part in so many is left to those that never wait, and half of that to whoever repairs the trail's disk.
 const RESERVE: u64 = 8;
+
+/// How much of the ring an event may fill.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Share {
+    /// What sessions fill that wait for room.
+    Common,
+    /// That and what is left to those that never wait: the log hook, and what follows a commit.
+    Unwaiting,
+    /// All: for whoever repairs the trail's disk.
+    Repair,
+}
 /// Bytes of the worker's complaint.
 pub(super) const MESSAGE: usize = 240;
 
@@ -71,6 +82,8 @@ pub struct Head {
     pub shipped: AtomicU64,
     /// Bytes that are free on the trail's disk.
     pub free: AtomicU64,
+    /// How few that is: 0 enough, 1 few, 2 hardly any.
+    pub scarcity: AtomicU64,
     pub(super) message_len: AtomicU32,
     pub(super) message: [AtomicU32; MESSAGE / 4],
 }
@@ -170,9 +183,9 @@ impl Head {
         unsafe { std::ptr::from_ref(self).cast::<u8>().add(FIRST + index * SLOT).cast_mut().cast() }
     }
 
-    /// Puts an event into the ring. Returns the place behind it, or None if there is no room (without `reserve`, the
-    /// last eighth of the room is not used). Takes no lock, never waits and never raises.
-    pub fn push(&self, event: &[u8], reserve: bool) -> Option<u64> {
+    /// Puts an event into the ring. Returns the place behind it, or None if there is no room. Takes no lock, never waits
+    /// and never raises.
+    pub fn push(&self, event: &[u8], share: Share) -> Option<u64> {
         // SAFETY: reads process-local variables. The postmaster's memory is every child's.
         let pid = unsafe {
             if !pg_sys::IsUnderPostmaster {
@@ -181,7 +194,7 @@ impl Head {
             pg_sys::MyProcPid as u32
         };
         let parts = event.len().div_ceil(DATA).max(1) as u64;
-        let from = self.claim(parts, reserve)?;
+        let from = self.claim(parts, share)?;
         for (i, data) in (0..parts).zip(event.chunks(DATA).chain(std::iter::once(&[][..]))) {
             let slot = self.slot(from + i);
             // SAFETY: the slot is ours by the claim until it is stamped.
@@ -205,8 +218,13 @@ impl Head {
     }
 
     /// Takes so many places, to be filled; None if there is no room.
-    pub fn claim(&self, parts: u64, reserve: bool) -> Option<u64> {
-        let room = self.slots - if reserve { 0 } else { self.slots / RESERVE };
+    pub fn claim(&self, parts: u64, share: Share) -> Option<u64> {
+        let room = self.slots
+            - match share {
+                Share::Common => self.slots / RESERVE,
+                Share::Unwaiting => self.slots / RESERVE / 2,
+                Share::Repair => 0,
+            };
         let mut from = self.head.0.load(Ordering::Relaxed);
         loop {
             if from + parts - self.tail.0.load(Ordering::Acquire) > room {

@@ -174,6 +174,21 @@ pub fn is_walsender() -> bool {
     unsafe { pg_sys::am_walsender }
 }
 
+/// Has replication commands logged in this session; true if they were not by themselves.
+pub fn log_replication_commands() -> bool {
+    // SAFETY: a setting of that name; nothing that a role, a database or a client sets is stronger.
+    unsafe {
+        let were_not = !pg_sys::log_replication_commands;
+        pg_sys::SetConfigOption(
+            c"log_replication_commands".as_ptr(),
+            c"on".as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
+        were_not
+    }
+}
+
 /// Whether changes are being decoded here: by a walsender or by a slot function.
 pub fn is_decoding() -> bool {
     // SAFETY: reads backend-local variables.

@@ -81,6 +81,15 @@ pub fn objects(node: *mut pg_sys::Node, mut f: impl FnMut(String)) {
     }
 }
 
+/// Whether it sets a label by which more is recorded, or less; without a provider's name it may.
+pub fn labels_for_audit(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: a valid parse tree; the tag says what the node is.
+    unsafe {
+        (*node).type_ == NodeTag::T_SecLabelStmt
+            && matches!(text((*node.cast::<pg_sys::SecLabelStmt>()).provider).as_str(), "" | "pgpci_audit")
+    }
+}
+
 /// The setting that a SET statement is about, if it is one.
 pub fn setting_set(node: *mut pg_sys::Node) -> Option<String> {
     // SAFETY: a valid parse tree; the tag says what the node is.

@@ -191,10 +191,16 @@ impl Broker {
     }
 }
 
+fn text(setting: &GucSetting<Option<CString>>) -> Option<OsString> {
+    setting.get().filter(|s| !s.is_empty()).map(|s| OsString::from_vec(s.into_bytes()))
+}
+
+/// The `pgpci` command.
+pub fn command() -> PathBuf {
+    text(&guc::COMMAND_PATH).map_or_else(|| session::program_directory().join("pgpci"), PathBuf::from)
+}
+
 fn config() -> Config {
-    let text = |setting: &GucSetting<Option<CString>>| {
-        setting.get().filter(|s| !s.is_empty()).map(|s| OsString::from_vec(s.into_bytes()))
-    };
     let key_file =
         text(&guc::LOCAL_KEY_FILE).unwrap_or_else(|| crate::directory::path().join("local.key").into());
     let options = [
@@ -207,8 +213,7 @@ fn config() -> Config {
         ("--pkcs11-pin-file", text(&guc::PKCS11_PIN_FILE)),
     ];
     Config {
-        command: text(&guc::COMMAND_PATH)
-            .map_or_else(|| session::program_directory().join("pgpci"), PathBuf::from),
+        command: command(),
         options: options.into_iter().filter_map(|(option, value)| Some((option, value?))).collect(),
     }
 }

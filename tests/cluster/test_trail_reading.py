@@ -72,7 +72,7 @@ def test_verifying_in_sql(read, tmp_path):
 
 
 def test_what_was_changed_is_found(fresh_cluster):
-    one = fresh_cluster()
+    one = fresh_cluster("pgpci.audit_compress = off")
     one.restart()
     first = sorted(trail.directory(one).glob("*.jsonl"))[0]
     first.write_bytes(first.read_bytes().replace(b"CREATE EXTENSION", b"CREATE EXTENSIOM", 1))
@@ -82,7 +82,7 @@ def test_what_was_changed_is_found(fresh_cluster):
 
 
 def test_rotation_and_retention(fresh_cluster):
-    one = fresh_cluster("pgpci.audit_segment_size = 1", "pgpci.audit_checkpoint_interval = 1", "pgpci.audit_scope = all",
+    one = fresh_cluster("pgpci.audit_segment_size = 1", "pgpci.audit_checkpoint_interval = 1", "pgpci.audit_scope = all", "pgpci.audit_compress = off",
                         "pgpci.audit_checkpoint_command = 'cat >> $PGDATA/../shipped || cat >> shipped'")
     one.execute("DO $$ BEGIN FOR i IN 1..6000 LOOP EXECUTE 'SELECT ' || i; END LOOP; END $$")
     segments = until(lambda: (found := sorted(trail.directory(one).glob("*.jsonl"))) and len(found) > 2 and found, "segments are begun")

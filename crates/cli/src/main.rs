@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! The `pgpci` command: what belongs to pgpci but must not run inside a PostgreSQL process.
 
+mod compress;
 mod harden;
 mod key;
 mod keyd;
@@ -38,19 +39,26 @@ enum Command {
     /// nothing is wrong, but without a checkpoint that was kept elsewhere a trail that was cut
     /// short or put back looks the same.
     Verify(verify::Options),
+    /// Compresses a closed segment of an audit trail; the server runs it
+    Compress(compress::Options),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Key(command) => match key::run(&command) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(message) => {
-                complain(&format!("pgpci: {message}"));
-                ExitCode::FAILURE
-            }
-        },
+        Command::Key(command) => done(key::run(&command)),
+        Command::Compress(options) => done(compress::run(&options)),
         Command::Keyd(options) => keyd::run(options),
         Command::Verify(options) => verify::run(&options),
+    }
+}
+
+fn done(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            complain(&format!("pgpci: {message}"));
+            ExitCode::FAILURE
+        }
     }
 }
 

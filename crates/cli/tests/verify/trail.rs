@@ -59,20 +59,20 @@ impl Trail {
         };
         let mut out = Vec::new();
         let mut writer = start(1, None, &mut out);
-        trail.notes.push(writer.checkpoint(time(0), &mut out));
+        trail.notes.extend(writer.checkpoint(time(0), &mut out));
         for i in 1..=events {
             writer.append(time(i), event(i), &mut out);
             if i % 12 == 0 && i < 36 {
                 let (name, mut next) = (writer.file_name(), Vec::new());
-                trail.notes.push(writer.rotate(time(i), &mut out, &mut next));
+                trail.notes.extend(writer.rotate(time(i), &mut out, &mut next));
                 trail.save(&name, &out);
                 out = next;
             } else if i % 5 == 0 {
-                trail.notes.push(writer.checkpoint(time(i), &mut out));
+                trail.notes.extend(writer.checkpoint(time(i), &mut out));
             }
         }
         let name = writer.file_name();
-        trail.notes.push(writer.stop(time(events), &mut out));
+        trail.notes.extend(writer.stop(time(events), &mut out));
         trail.save(&name, &out);
         trail
     }

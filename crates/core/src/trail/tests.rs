@@ -89,7 +89,7 @@ fn a_boot_from_start_to_stop() {
     let mut current = Vec::new();
     let mut writer = start(State::default(), time(0), &mut current);
     let mut segments = write(&mut writer, &mut current, 0, 10);
-    let note = writer.stop(time(11), &mut current);
+    let note = writer.stop(time(11), &mut current).unwrap();
     segments.push(current);
     assert!(segments.len() > 1);
     assert_eq!(kinds(&segments[0])[..5], ["segment", "start", "event", "checkpoint", "event"]);
@@ -183,7 +183,7 @@ fn goes_on_after_a_crash_at_any_byte() {
         let crash = recovered.state.crash.clone().unwrap();
         assert_eq!((crash.boot, crash.segment, crash.torn), (2, 2, (cut - recovered.valid) as u64));
         let mut third = Vec::new();
-        let note = start(recovered.state, time(0), &mut third).stop(time(0), &mut third);
+        let note = start(recovered.state, time(0), &mut third).stop(time(0), &mut third).unwrap();
         assert_eq!(kinds(&third), ["segment", "crash", "start", "stop", "checkpoint"]);
         let segments = [first.clone(), torn.to_vec(), third];
         assert_eq!(verify(&segments, vec![checkpoint(&note)]).verdict(), Verdict::Ok, "{cut}");
@@ -202,7 +202,7 @@ fn garbage_at_the_end_is_torn_and_what_was_sealed_is_not() {
     let mut writer = start(State::default(), time(0), &mut out);
     writer.append(time(1), event(), &mut out);
     let unsealed = out.clone();
-    let note = writer.checkpoint(time(2), &mut out);
+    let note = writer.checkpoint(time(2), &mut out).unwrap();
     let recover = |bytes: &[u8], kept: Vec<Checkpoint>| recover(NODE, &keys(), kept, 1, bytes);
 
     let zeros = [&out[..], &[0; 4096], b"\n"].concat();
@@ -264,4 +264,29 @@ fn names() {
     ] {
         assert_eq!(Node::parse_file_name(bad), None, "{bad}");
     }
+}
+
+#[test]
+fn without_its_key_checkpoints_wait() {
+    let mut out = Vec::new();
+    let first = Start { server_version: "18.6", pgpci_version: "0.1.0", predecessor: None };
+    let settings = (Limits::default(), policy());
+    let mut writer =
+        Writer::start(NODE, None, settings, State::default(), &first, time(0), &mut out).unwrap();
+    for _ in 0..4 {
+        writer.append(time(1), event(), &mut out);
+    }
+    assert_eq!(writer.due(time(3600)), Due::Nothing);
+    assert_eq!(writer.checkpoint(time(2), &mut out), None);
+    assert!(!writer.set_signer(Signer::new("other", &Secret::new([1; 32])).unwrap()));
+    assert!(writer.set_signer(signer()));
+    assert_eq!(writer.due(time(2)), Due::Checkpoint);
+    let note = writer.checkpoint(time(2), &mut out).unwrap();
+    assert_eq!(verify(&[out], vec![checkpoint(&note)]).verdict(), Verdict::Ok);
+
+    // A boot that stops in order before the key came is none that crashed.
+    let mut out = Vec::new();
+    let writer = Writer::start(NODE, None, settings, State::default(), &first, time(0), &mut out).unwrap();
+    assert_eq!(writer.stop(time(1), &mut out), None);
+    assert_eq!(recover(NODE, &keys(), vec![], 1, &out).unwrap().state.crash, None);
 }

@@ -154,9 +154,10 @@ impl Verifier {
         &self.report
     }
 
-    /// The last good record, and whether the boot ended in order with it.
+    /// The last good record, and whether the boot ended in order with it: a checkpoint follows where the key was
+    /// at hand.
     pub(super) fn into_last(self) -> Option<(Last, bool)> {
-        let stopped = self.ending == Ending::Sealed;
+        let stopped = self.ending != Ending::Running;
         self.last.map(|last| (last, stopped))
     }
 

@@ -75,7 +75,8 @@ pub enum Due {
 /// Bytes are durable when the caller has synced them, in the order they came; a checkpoint goes to
 /// others, and a record's success to a client, after that and not before.
 pub struct Writer {
-    signer: Signer,
+    /// `None` until the key is at hand: records go on, checkpoints wait.
+    signer: Option<Signer>,
     node: Node,
     limits: Limits,
     policy: Policy,
@@ -94,17 +95,18 @@ pub struct Writer {
 
 impl Writer {
     /// Begins a boot: the first lines of a new segment file go to `out`. `None` if the key is not
-    /// the node's: its name must be [`Node::origin`].
+    /// the node's: its name must be [`Node::origin`]. A key that is not at hand yet is given later.
     pub fn start(
         node: Node,
-        signer: Signer,
+        signer: impl Into<Option<Signer>>,
         (limits, policy): (Limits, Policy),
         state: State,
         start: &Start,
         now: Time,
         out: &mut Vec<u8>,
     ) -> Option<Writer> {
-        if signer.name() != node.origin() {
+        let signer = signer.into();
+        if signer.as_ref().is_some_and(|it| it.name() != node.origin()) {
             return None;
         }
         let State { tree, prev, segment, boot, crash } = state;
@@ -143,6 +145,15 @@ impl Writer {
         self.policy = policy;
     }
 
+    /// The key is at hand: checkpoints begin. False if it is another node's.
+    pub fn set_signer(&mut self, signer: Signer) -> bool {
+        let is_ours = signer.name() == self.node.origin();
+        if is_ours {
+            self.signer = Some(signer);
+        }
+        is_ours
+    }
+
     /// Number of the current segment.
     pub fn segment(&self) -> u64 {
         self.segment
@@ -164,8 +175,9 @@ impl Writer {
         let since = |then: Time| now.micros().saturating_sub(then.micros());
         if self.bytes >= self.policy.segment_bytes || since(self.opened) >= self.policy.segment_micros {
             Due::Rotate
-        } else if self.pending >= self.policy.checkpoint_records
-            || since(self.checkpointed) >= self.policy.checkpoint_micros
+        } else if self.signer.is_some()
+            && (self.pending >= self.policy.checkpoint_records
+                || since(self.checkpointed) >= self.policy.checkpoint_micros)
             // The clock was set back: to be recorded now, not when the next event comes.
             || since(self.last) < -LEVELLED
         {
@@ -176,29 +188,30 @@ impl Writer {
     }
 
     /// Appends a checkpoint of all records so far, and returns it as a signed note for others to
-    /// keep.
-    pub fn checkpoint(&mut self, now: Time, out: &mut Vec<u8>) -> String {
+    /// keep; `None` as long as the key is not at hand.
+    pub fn checkpoint(&mut self, now: Time, out: &mut Vec<u8>) -> Option<String> {
         // Before the tree is signed: it may take a record.
         self.advance(now, out);
-        let origin = self.signer.name().to_string();
+        let signer = self.signer.as_ref()?;
+        let origin = signer.name().to_string();
         let checkpoint = Checkpoint { origin, size: self.tree.size(), root: self.tree.root() };
-        let note = self.signer.sign(&checkpoint.text());
+        let note = signer.sign(&checkpoint.text());
         self.line(Body::Checkpoint { note: note.as_str().into() }, out);
         self.checkpointed = now;
         self.pending = 0;
-        note
+        Some(note)
     }
 
     /// Ends the segment with a checkpoint, which is returned, and begins the next: its first line
     /// goes to `next`. The old file must be durable before the new one is.
-    pub fn rotate(&mut self, now: Time, out: &mut Vec<u8>, next: &mut Vec<u8>) -> String {
+    pub fn rotate(&mut self, now: Time, out: &mut Vec<u8>, next: &mut Vec<u8>) -> Option<String> {
         let note = self.checkpoint(now, out);
         self.open(now, None, next);
         note
     }
 
     /// Ends the boot in order. Returns the last checkpoint.
-    pub fn stop(mut self, now: Time, out: &mut Vec<u8>) -> String {
+    pub fn stop(mut self, now: Time, out: &mut Vec<u8>) -> Option<String> {
         self.append(now, Body::Stop, out);
         self.checkpoint(now, out)
     }
@@ -208,7 +221,7 @@ impl Writer {
         let first = self.tree.size() == 0;
         let segment = Segment {
             segment: self.segment,
-            origin: Text::from(self.signer.name().to_string()),
+            origin: Text::from(self.node.origin()),
             boot: self.boot,
             tree: self.tree.clone(),
             predecessor: predecessor.filter(|_| first).map(Text::from),
