@@ -2,6 +2,7 @@
 
 mod allowed;
 pub mod broker;
+pub mod cluster;
 pub mod due;
 mod explain;
 pub mod fresh;
@@ -191,6 +192,7 @@ fn check_state(key: &Key, place: u64) -> Result<()> {
         Purpose::Equality => "the vault's key for comparisons",
         Purpose::Hash => "the vault's key for hashes",
         Purpose::Policy => "the key of the policy",
+        Purpose::Account => "the key of the accounts",
     };
     Err(Error::state(format!("{what} is {}", key.state.as_str()))
         .hint(format!("See key {} in pci.keys.", key.id.0)))
@@ -278,6 +280,8 @@ fn make_ready(key: &Key, place: u64) -> Result<bool> {
         Purpose::Equality => Ready::Equality(EqualityKey::new(raw.expose())),
         Purpose::Hash => Ready::Hash(HashKey::new(raw.expose())),
         Purpose::Policy => Ready::Policy(PolicyKey::new(raw.expose())),
+        // The cluster's, which no database's table has.
+        Purpose::Account => return Err(wrong_kind()),
     };
     Ok(slice::keep(place, expires, ready))
 }

@@ -7,65 +7,97 @@ use pgrx::{pg_guard, pg_sys};
 use crate::pg::table;
 
 const PROVIDER: &CStr = c"pgpci";
+/// A role has one label of each provider: marks are of the first, the state of its account is of this one.
+const ACCOUNTS: &CStr = c"pgpci_account";
 // pg_shseclabel, fixed by PostgreSQL's headers; pgrx does not bind it.
 const SHARED_LABELS: pg_sys::Oid = pg_sys::Oid::from_u32(3592);
 
 /// Registers the provider; called once, while the library is preloaded.
 pub fn register() {
-    // SAFETY: the name is static; the function is a plain callback.
-    unsafe { pg_sys::register_label_provider(PROVIDER.as_ptr(), Some(check)) };
+    // SAFETY: the names are static; the functions are plain callbacks.
+    unsafe {
+        pg_sys::register_label_provider(PROVIDER.as_ptr(), Some(check));
+        pg_sys::register_label_provider(ACCOUNTS.as_ptr(), Some(check_account));
+    }
 }
 
 /// The label of a role.
 pub fn get(role: pg_sys::Oid) -> Option<String> {
-    read(&address(role))
+    read(&address(role), PROVIDER)
 }
 
 /// The label of a database.
 pub fn of_database(database: pg_sys::Oid) -> Option<String> {
-    read(&address_of_database(database))
+    read(&address_of_database(database), PROVIDER)
 }
 
-fn read(object: &pg_sys::ObjectAddress) -> Option<String> {
+/// The state of a role's account.
+pub fn account(role: pg_sys::Oid) -> Option<String> {
+    read(&address(role), ACCOUNTS)
+}
+
+/// Sets it, whoever asks.
+pub fn set_account(role: pg_sys::Oid, label: &str) {
+    write(&address(role), ACCOUNTS, Some(label));
+}
+
+/// Every role that has one, and it.
+pub fn accounts() -> Vec<(pg_sys::Oid, String)> {
+    let mut found = Vec::new();
+    scan(ACCOUNTS, |role, label| found.push((role, label)));
+    found
+}
+
+fn read(object: &pg_sys::ObjectAddress, provider: &CStr) -> Option<String> {
     // SAFETY: a catalog look-up; the result is a palloc'd string or null.
     unsafe {
-        let label = pg_sys::GetSecurityLabel(object, PROVIDER.as_ptr());
+        let label = pg_sys::GetSecurityLabel(object, provider.as_ptr());
         (!label.is_null()).then(|| CStr::from_ptr(label).to_string_lossy().into_owned())
     }
 }
 
 /// The roles that carry a label.
 pub fn roles(label: &str) -> Vec<pg_sys::Oid> {
-    // Columns of pg_shseclabel, counted from 0.
-    const OBJECT: usize = 0;
-    const CLASS: usize = 1;
-    const LABEL: usize = 3;
     let mut found = Vec::new();
-    table::scan(SHARED_LABELS, |row| {
-        let is_role = row.get::<pg_sys::Oid>(CLASS) == Some(pg_sys::AuthIdRelationId);
-        if is_role && row.get::<String>(LABEL).as_deref() == Some(label) {
-            found.extend(row.get::<pg_sys::Oid>(OBJECT));
+    scan(PROVIDER, |role, its| {
+        if its == label {
+            found.push(role);
         }
     });
     found
 }
 
+fn scan(provider: &CStr, mut each: impl FnMut(pg_sys::Oid, String)) {
+    // Columns of pg_shseclabel, counted from 0.
+    const OBJECT: usize = 0;
+    const CLASS: usize = 1;
+    const PROVIDED_BY: usize = 2;
+    const LABEL: usize = 3;
+    table::scan(SHARED_LABELS, |row| {
+        let is_one = row.get::<pg_sys::Oid>(CLASS) == Some(pg_sys::AuthIdRelationId)
+            && row.get::<String>(PROVIDED_BY).is_some_and(|it| it.as_bytes() == provider.to_bytes());
+        if let (true, Some(role), Some(label)) = (is_one, row.get(OBJECT), row.get(LABEL)) {
+            each(role, label);
+        }
+    });
+}
+
 /// Sets the label of a role, whoever asks.
 pub fn set(role: pg_sys::Oid, label: &str) {
-    write(&address(role), Some(label));
+    write(&address(role), PROVIDER, Some(label));
 }
 
 /// Sets the label of a database, whoever asks; None takes it away.
 pub fn set_of_database(database: pg_sys::Oid, label: Option<&str>) {
-    write(&address_of_database(database), label);
+    write(&address_of_database(database), PROVIDER, label);
 }
 
-fn write(object: &pg_sys::ObjectAddress, label: Option<&str>) {
+fn write(object: &pg_sys::ObjectAddress, provider: &CStr, label: Option<&str>) {
     let Ok(label) = label.map(CString::new).transpose() else { return };
     let label = label.as_ref().map_or(std::ptr::null(), |label| label.as_ptr());
     // SAFETY: an existing object; makes the change visible to what follows.
     unsafe {
-        pg_sys::SetSecurityLabel(object, PROVIDER.as_ptr(), label);
+        pg_sys::SetSecurityLabel(object, provider.as_ptr(), label);
         pg_sys::CommandCounterIncrement();
     }
 }
@@ -92,6 +124,19 @@ unsafe extern "C-unwind" fn check(object: *const pg_sys::ObjectAddress, label: *
         _ => false,
     };
     if !may {
+        crate::error::Error::denied("labels of pgpci are set by its functions").raise();
+    }
+}
+
+/// The statement SECURITY LABEL FOR pgpci_account: a restore's.
+#[pg_guard]
+unsafe extern "C-unwind" fn check_account(
+    object: *const pg_sys::ObjectAddress,
+    _label: *const core::ffi::c_char,
+) {
+    // SAFETY: PostgreSQL passes a valid address.
+    let is_role = unsafe { (*object).classId } == pg_sys::AuthIdRelationId;
+    if !is_role || crate::auth::is_in_force() {
         crate::error::Error::denied("labels of pgpci are set by its functions").raise();
     }
 }

@@ -192,6 +192,7 @@ pub fn purpose_number(purpose: Purpose) -> u8 {
         Purpose::Equality => 1,
         Purpose::Hash => 2,
         Purpose::Policy => 3,
+        Purpose::Account => 4,
     }
 }
 
@@ -199,6 +200,7 @@ fn purpose(number: u8) -> Purpose {
     match number {
         1 => Purpose::Equality,
         2 => Purpose::Hash,
+        4 => Purpose::Account,
         3 => Purpose::Policy,
         _ => Purpose::Data,
     }

@@ -8,6 +8,7 @@
 //! [`trail`] (segments, recovery, verification).
 
 pub mod access;
+pub mod account;
 pub mod brand;
 pub mod chain;
 mod cmac;

@@ -70,7 +70,8 @@ pub struct Entry {
     pairs: u32,
     /// Whether the last failure came with TLS, and whether its second half may still come.
     tls: u32,
-    spare: u32,
+    /// Whether the lock, or its end, is written in the role.
+    written: u32,
 }
 
 /// All that is counted.
@@ -193,6 +194,25 @@ impl Table {
             .map(|it| Locked { role: it.key as u32, until: (it.until != i64::MAX).then_some(it.until) })
     }
 
+    /// Whether there are locks, or ends of locks, that the roles do not have yet.
+    pub fn has_unwritten(&self, now: i64) -> bool {
+        self.roles.iter().any(|it| it.is_unwritten(now))
+    }
+
+    /// Them: each role, and its lock if that is not over.
+    pub fn unwritten(&self, now: i64) -> Vec<(u32, Option<Option<i64>>)> {
+        let lock = |it: &Entry| it.is_locked(now).then(|| (it.until != i64::MAX).then_some(it.until));
+        self.roles.iter().filter(|it| it.is_unwritten(now)).map(|it| (it.key as u32, lock(it))).collect()
+    }
+
+    /// The role has its lock; true.
+    pub fn set_written(&mut self, role: u32) -> bool {
+        if let Some(entry) = self.roles.iter_mut().find(|it| it.key == u64::from(role) && it.until != 0) {
+            entry.written = 1;
+        }
+        true
+    }
+
     /// Failures that are counted of a role now.
     pub fn failures(&self, role: u32, now: i64, rules: &Rules) -> u32 {
         find(&self.roles, u64::from(role)).map_or(0, |it| {
@@ -204,6 +224,11 @@ impl Table {
 }
 
 impl Entry {
+    /// A lock that is over is unwritten, whatever was written of it.
+    fn is_unwritten(&self, now: i64) -> bool {
+        self.key != 0 && self.until != 0 && (self.written == 0 || !self.is_locked(now))
+    }
+
     fn is_locked(&self, now: i64) -> bool {
         self.until > now
     }

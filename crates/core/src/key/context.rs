@@ -17,11 +17,13 @@ pub enum Purpose {
     Hash,
     /// The MAC over policy rows.
     Policy,
+    /// Sealing what is kept of accounts; the cluster's, of no database.
+    Account,
 }
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Purpose; 4] = [Self::Data, Self::Equality, Self::Hash, Self::Policy];
+    pub const ALL: [Purpose; 5] = [Self::Data, Self::Equality, Self::Hash, Self::Policy, Self::Account];
 
     /// The name used in SQL, and towards a key management service.
     pub fn as_str(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Purpose {
             Self::Equality => "equality",
             Self::Hash => "hash",
             Self::Policy => "policy",
+            Self::Account => "account",
         }
     }
 

@@ -33,6 +33,23 @@ fn the_sixth_failure_locks_for_half_an_hour() {
 }
 
 #[test]
+fn what_is_to_be_written_in_the_role() {
+    let mut table = Box::<Table>::default();
+    fail_times(&mut table, &at(NOW), 5);
+    assert!(!table.has_unwritten(NOW));
+    fail_times(&mut table, &at(NOW), 1);
+    let until = NOW + 30 * MINUTE;
+    assert_eq!(table.unwritten(NOW), [(16_400, Some(Some(until)))]);
+    table.set_written(16_400);
+    assert!(!table.has_unwritten(NOW));
+    assert_eq!(table.unwritten(until), [(16_400, None)]);
+    table.forget(16_400);
+    assert!(!table.has_unwritten(until));
+    table.lock(7, None, NOW);
+    assert_eq!(table.unwritten(NOW), [(7, Some(None))]);
+}
+
+#[test]
 fn until_an_officer_unlocks() {
     let mut table = Box::<Table>::default();
     let rules = Rules { lock_for: None, ..RULES };
@@ -171,7 +188,7 @@ proptest! {
         let mut table = Box::<Table>::default();
         let entry = Entry {
             key: 16_400, last: words[0], until: words[1], source: words[2] as u64,
-            failures: words[3] as u32, pairs: words[4] as u32, tls: words[5] as u32, spare: 0,
+            failures: words[3] as u32, pairs: words[4] as u32, tls: words[5] as u32, written: 0,
         };
         table.roles[0] = entry;
         table.sources[0] = Entry { key: (7 << 32) | 1, ..entry };

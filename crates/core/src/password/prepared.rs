@@ -27,7 +27,7 @@ impl Prepared {
     }
 
     /// What a verifier is made of: the prepared form first.
-    pub(super) fn forms(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn forms(&self) -> impl Iterator<Item = &[u8]> {
         std::iter::once(self.bytes.expose().as_slice())
             .chain(self.raw.iter().map(|raw| raw.expose().as_slice()))
     }
