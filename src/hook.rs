@@ -261,6 +261,7 @@ unsafe extern "C-unwind" fn executor_end(desc: *mut pg_sys::QueryDesc) {
 #[pg_guard]
 unsafe extern "C-unwind" fn end_own(desc: *mut pg_sys::QueryDesc) {
     enforce::end(desc);
+    auth::query_ends();
     audit::ends(desc)
 }
 

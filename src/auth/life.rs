@@ -4,7 +4,7 @@ use pgpci_core::account::Kind;
 use pgrx::pg_sys;
 
 use super::{lockout, state};
-use crate::access::{require_direct, require_duty};
+use crate::access::{require_direct, require_duty, roles};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::cluster;
@@ -13,6 +13,7 @@ use crate::pg::call::{Call, Value, varlena};
 use crate::pg::session;
 
 const OFFICER: &str = "pci_officer";
+const AUDITOR: &str = "pci_auditor";
 
 /// `pci.set_account(role, kind)`
 pub fn set_account(call: &mut Call) -> Result<Value> {
@@ -52,6 +53,12 @@ pub fn unlock_account(call: &mut Call) -> Result<Value> {
 /// `pci.account_text(role)`: for the view, fields apart by tabs.
 pub fn account(call: &mut Call) -> Result<Value> {
     let role = call.oid(0);
+    let is_auditor = session::role(AUDITOR)
+        .is_some_and(|duty| roles::is_marked(duty) && session::is_member(session::user(), duty));
+    if role != session::user() && !is_auditor && !roles::is_officer() {
+        return Err(Error::denied("permission denied to see the accounts of others")
+            .hint("Officers and auditors may; others see their own: SELECT … FROM pci.accounts WHERE role = session_user."));
+    }
     let account = state::get(role);
     let lock = account.lock.as_ref();
     let until = lock.map(|it| it.until).or_else(|| lockout::in_memory(role));

@@ -3,6 +3,7 @@
 
 mod change;
 mod first_use;
+mod idle;
 pub mod life;
 mod lockout;
 mod rules;
@@ -18,6 +19,7 @@ use crate::key::cluster;
 use crate::pg::{port, session};
 
 pub use first_use::is_restricted;
+pub use idle::keep as query_ends;
 pub use lockout::register;
 pub use rules::check_password as check_password_function;
 
@@ -49,6 +51,7 @@ pub fn statement_begins(node: *mut pg_sys::Node) {
 /// A utility statement has run.
 pub fn statement_ends(node: *mut pg_sys::Node) {
     or_raise(change::ends(node));
+    idle::keep();
 }
 
 /// A query, or a function called by the protocol, is about to run.
@@ -66,6 +69,7 @@ pub fn authenticated(status: i32) {
         (OK, Some(role)) => {
             or_raise(lockout::logs_in(role));
             or_raise(first_use::logs_in(role));
+            idle::logs_in(role);
         }
         (WRONG, role) => lockout::failed(role),
         _ => {}
@@ -76,6 +80,7 @@ pub fn authenticated(status: i32) {
 pub fn transaction(event: pg_sys::XactEvent::Type) {
     first_use::transaction(event);
     lockout::transaction(event);
+    idle::keep();
 }
 
 fn or_raise<T>(result: Result<T>) -> T {

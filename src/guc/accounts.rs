@@ -31,6 +31,8 @@ pub static LOCKOUT_TIME: GucSetting<i32> = GucSetting::<i32>::new(30);
 pub static FAILED_LOGIN_FORGIVENESS: GucSetting<i32> = GucSetting::<i32>::new(1440);
 /// `pgpci.max_failed_logins_per_source`
 pub static MAX_FAILED_LOGINS_PER_SOURCE: GucSetting<i32> = GucSetting::<i32>::new(100);
+/// `pgpci.idle_session_timeout`, seconds
+pub static IDLE_SESSION_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(900);
 /// `pgpci.home_database`
 pub static HOME_DATABASE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"postgres"));
 
@@ -126,6 +128,13 @@ pub fn define(control: GucFlags) {
         &MAX_FAILED_LOGINS_PER_SOURCE,
         (0, 1_000_000),
         plain,
+    );
+    number(
+        c"pgpci.idle_session_timeout",
+        c"How long a session of a person may idle before it is ended, whatever its own settings say.",
+        &IDLE_SESSION_TIMEOUT,
+        (1, 900),
+        GucFlags::UNIT_S,
     );
     GucRegistry::define_string_guc(
         c"pgpci.home_database",

@@ -49,7 +49,7 @@ def is_written(cluster, role):
 
 
 def account(cluster, role, column):
-    return cluster.value(f"SELECT {column} FROM pci.accounts WHERE role = %s", (role,))
+    return cluster.value(f"SELECT {column} FROM pci.accounts WHERE role = %s", (role,), user="ann")
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +172,15 @@ def test_break_glass_is_never_locked_and_only_let_in_locally(guarded):
     assert 'break_glass account "glass" logs in' in guarded.log
 
 
+def test_accounts_are_seen_by_officers_auditors_and_each_their_own(guarded):
+    for user in ["ann", "eve"]:
+        assert ("till", "service") in guarded.execute("SELECT role, kind FROM pci.accounts", user=user)
+    assert guarded.value("SELECT kind FROM pci.accounts WHERE role = session_user", user="plain") == "person"
+    for user in ["plain", "postgres"]:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            guarded.execute("SELECT role, kind FROM pci.accounts", user=user)
+
+
 def test_many_at_once(guarded):
     password = add(guarded, "pat", "person")
     threads = [threading.Thread(target=guess, args=(guarded, "pat")) for _ in range(60)]
@@ -266,3 +275,32 @@ def test_time(travelling):
         conn.execute("SELECT 1")
     with one.connect("kate", password=OTHER) as conn:
         conn.execute("SELECT 1")
+
+
+def test_a_person_does_not_idle(fresh_cluster):
+    one = fresh_cluster()
+    settings = "SELECT current_setting('idle_session_timeout'), current_setting('idle_in_transaction_session_timeout')"
+    with one.connect("plain", options="-c idle_session_timeout=0") as conn:
+        assert conn.execute(settings).fetchone() == ("15min", "15min")
+        for sql in ["SET idle_session_timeout = 0", "SET idle_in_transaction_session_timeout = '1h'", "RESET ALL", "DISCARD ALL",
+                    "SELECT set_config('idle_session_timeout', '0', false)",
+                    "BEGIN; SELECT set_config('idle_in_transaction_session_timeout', '0', true); SET LOCAL idle_session_timeout = 0",
+                    "ROLLBACK", "DO $$ BEGIN SET idle_session_timeout = 0; END $$"]:
+            conn.execute(sql)
+            assert conn.execute(settings).fetchone() == ("15min", "15min"), sql
+        # Shorter is a session's own choice.
+        conn.execute("SET idle_session_timeout = '1min'")
+        assert conn.execute(settings).fetchone() == ("1min", "15min")
+    one.configure("pgpci.idle_session_timeout = 1")
+    one.execute("SELECT pci.set_account('look', 'service')", user="ann")
+    until(lambda: one.value("SHOW pgpci.idle_session_timeout", user="plain") == "1s", "the setting is read")
+    with one.connect("look") as service, one.connect("plain") as person, one.connect("plain", autocommit=False) as inside:
+        person.execute("SET idle_session_timeout = 0")
+        inside.execute("SELECT 1")
+        ended = "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = ANY (%s)"
+        pids = [person.info.backend_pid, inside.info.backend_pid]
+        until(lambda: one.value(ended, (pids,)), "they are ended")
+        for conn in [person, inside]:
+            with pytest.raises(psycopg.Error, match="terminat"):
+                conn.execute("SELECT 1")
+        assert service.execute("SELECT 1").fetchone() == (1,)
