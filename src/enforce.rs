@@ -301,6 +301,7 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
     use pg_sys::XactEvent as E;
     let aborts = event == E::XACT_EVENT_ABORT;
     audit::transaction(event);
+    crate::auth::transaction(event);
     // Nothing of ours is open.
     if is_bystander() && !aborts {
         return;

@@ -2,6 +2,10 @@
 
 use std::ffi::{CStr, CString};
 
+mod accounts;
+
+pub use accounts::*;
+
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 /// What the output function of `pci.pan` prints.
@@ -315,6 +319,7 @@ pub fn define() {
         GucContext::Sighup,
         control,
     );
+    accounts::define(control);
     crate::pg::app_user::define();
     crate::pg::session::refuse_other_settings();
 }

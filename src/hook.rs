@@ -4,13 +4,13 @@
 //! hook (or PostgreSQL's own function) is called without a guard, so that its errors pass unchanged.
 #![allow(unsafe_code)]
 
-use core::ffi::{c_char, c_int};
+use core::ffi::{CStr, c_char, c_int};
 
 use pgrx::{pg_guard, pg_sys};
 
 use crate::pg::log::Message;
 use crate::pg::relation;
-use crate::{audit, enforce};
+use crate::{audit, auth, enforce};
 
 unsafe extern "C-unwind" {
     // pgrx's own declarations go through its guard, which loses fields of errors.
@@ -55,6 +55,7 @@ static mut NEXT_UTILITY: pg_sys::ProcessUtility_hook_type = None;
 static mut NEXT_PERMS: pg_sys::ExecutorCheckPerms_hook_type = None;
 static mut NEXT_OBJECT: pg_sys::object_access_hook_type = None;
 static mut NEXT_PARSE: pg_sys::post_parse_analyze_hook_type = None;
+static mut NEXT_PASSWORD: pg_sys::check_password_hook_type = None;
 static mut NEXT_INFO: pg_sys::get_relation_info_hook_type = None;
 
 /// Installs all hooks; called once, while the library is preloaded.
@@ -85,6 +86,8 @@ pub fn install() {
         pg_sys::post_parse_analyze_hook = Some(post_parse);
         NEXT_INFO = pg_sys::get_relation_info_hook;
         pg_sys::get_relation_info_hook = Some(relation_info);
+        NEXT_PASSWORD = pg_sys::check_password_hook;
+        pg_sys::check_password_hook = Some(check_password);
         pg_sys::RegisterXactCallback(Some(transaction), std::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(subtransaction), std::ptr::null_mut());
     }
@@ -98,6 +101,9 @@ unsafe extern "C-unwind" fn planner(
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
+        if auth::is_restricted() {
+            restricted_own();
+        }
         let look = if enforce::is_bystander() { enforce::Look::CLEAR } else { planner_own(query) };
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         let plan = match NEXT_PLANNER {
@@ -135,6 +141,7 @@ unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: 
 
 #[pg_guard]
 unsafe extern "C-unwind" fn start_own(desc: *mut pg_sys::QueryDesc, flags: c_int) {
+    auth::refuse_restricted();
     audit::starts(desc, flags);
     if !enforce::is_bystander() {
         enforce::start(desc, flags)
@@ -216,7 +223,8 @@ unsafe extern "C-unwind" fn authentication(port: *mut pg_sys::libpq::be::Port, s
 
 #[pg_guard]
 unsafe extern "C-unwind" fn authentication_own(status: c_int) {
-    audit::authenticated(status)
+    audit::authenticated(status);
+    auth::authenticated(status)
 }
 
 unsafe extern "C-unwind" fn emit_log(data: *mut pg_sys::ErrorData) {
@@ -253,6 +261,7 @@ unsafe extern "C-unwind" fn executor_end(desc: *mut pg_sys::QueryDesc) {
 #[pg_guard]
 unsafe extern "C-unwind" fn end_own(desc: *mut pg_sys::QueryDesc) {
     enforce::end(desc);
+    auth::query_ends();
     audit::ends(desc)
 }
 
@@ -307,6 +316,7 @@ unsafe extern "C-unwind" fn utility_own(
     // SAFETY: a utility statement.
     let node = unsafe { (*statement).utilityStmt };
     let frame = audit::utility_starts(statement, node, text, context);
+    auth::statement_begins(node);
     Begun { ours: enforce::utility_begins(node), frame }
 }
 
@@ -321,6 +331,7 @@ unsafe extern "C-unwind" fn utility_done(
         ((*statement).utilityStmt, completion.as_ref().map(|it| it.nprocessed).filter(|it| *it > 0))
     };
     enforce::utility_ends(begun.ours, node);
+    auth::statement_ends(node);
     audit::utility_ends(begun.frame, rows)
 }
 
@@ -336,8 +347,13 @@ unsafe extern "C-unwind" fn object_access(
         // Every function of every statement comes by here: those cost one look.
         if access != pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE {
             object_own(access, class, object, column, arg);
-        } else if audit::may_be_listed(object) {
-            function_own(object);
+        } else {
+            if auth::is_restricted() {
+                restricted_own();
+            }
+            if audit::may_be_listed(object) {
+                function_own(object);
+            }
         }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         if let Some(next) = NEXT_OBJECT {
@@ -477,6 +493,39 @@ unsafe extern "C-unwind" fn relation_info(
 #[pg_guard]
 unsafe extern "C-unwind" fn info_own(info: *mut pg_sys::RelOptInfo) {
     enforce::relation_info(info)
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn restricted_own() {
+    auth::refuse_restricted()
+}
+
+unsafe extern "C-unwind" fn check_password(
+    role: *const c_char,
+    password: *const c_char,
+    kind: pg_sys::PasswordType::Type,
+    until: pg_sys::Datum,
+    is_forever: bool,
+) {
+    // SAFETY: plain old frame: only Copy values live across the calls.
+    unsafe {
+        password_own(role, password, kind);
+        #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
+        if let Some(next) = NEXT_PASSWORD {
+            next(role, password, kind, until, is_forever);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn password_own(
+    role: *const c_char,
+    password: *const c_char,
+    kind: pg_sys::PasswordType::Type,
+) {
+    // SAFETY: PostgreSQL passes C strings.
+    let (role, password) = unsafe { (CStr::from_ptr(role), CStr::from_ptr(password)) };
+    auth::check_password(role, password, kind != pg_sys::PasswordType::PASSWORD_TYPE_PLAINTEXT)
 }
 
 unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _arg: *mut core::ffi::c_void) {

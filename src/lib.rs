@@ -1,12 +1,13 @@
 //! pgpci: PCI DSS enforced inside PostgreSQL.
 //!
 //! A reading list: `pan` is the type; `key` what seals it; `access` who may do what with it; `enforce` where
-//! hooks become decisions; `hook` the hooks; `audit` what is recorded; `pg` PostgreSQL as safe functions.
+//! hooks become decisions; `hook` the hooks; `audit` what is recorded; `auth` passwords and accounts; `pg` PostgreSQL as safe functions.
 
 use pgrx::prelude::*;
 
 mod access;
 mod audit;
+mod auth;
 mod directory;
 mod enforce;
 mod error;
@@ -24,6 +25,7 @@ extension_sql_file!("../sql/pan.sql", name = "pan", requires = ["tables"]);
 extension_sql_file!("../sql/access.sql", name = "access", requires = ["pan"]);
 extension_sql_file!("../sql/keys.sql", name = "keys", requires = ["access"]);
 extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["keys"]);
+extension_sql_file!("../sql/accounts.sql", name = "accounts", requires = ["audit"]);
 extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 
 #[cfg(any(test, feature = "pg_test"))]
@@ -48,5 +50,6 @@ pub extern "C-unwind" fn _PG_init() {
     pg::label::register();
     pg::worker::register();
     audit::register();
+    auth::register();
     hook::install();
 }

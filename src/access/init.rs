@@ -8,7 +8,7 @@ use super::{custodian, grant, policy, requests, require_duty, roles, tables};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, NO_VAULT, Ring};
-use crate::key::{installed, nonce};
+use crate::key::{self, installed, nonce};
 use crate::pg::call::{Call, Value};
 use crate::pg::{catalog, session};
 
@@ -63,6 +63,7 @@ pub fn init(call: &mut Call) -> Result<Value> {
     ] {
         custodian::make_key(&ring, vault, purpose, 1, &provider, &kek)?;
     }
+    key::cluster::make(installation, &provider, &kek)?;
     catalog::changed("installation");
     audit::record(Class::Policy, "pci.init");
     Ok(call.null())

@@ -48,6 +48,8 @@ pub enum Class {
     Key,
     /// Policy was made or changed (10.2.1.5).
     Policy,
+    /// Something happened at a login.
+    Account,
 }
 
 /// Records one event. Changes of keys and policy do not commit before it is on the disk.
@@ -57,6 +59,11 @@ pub fn record(class: Class, event: &str) {
             return emit(Kind::Policy, Room::Wait, |packer| {
                 packer.text(Field::Event, b"DENIED").foreign(Field::Message, event.as_bytes());
                 packer.number(Field::Success, 0).text(Field::Sqlstate, b"42501");
+            });
+        }
+        Class::Account => {
+            return emit(Kind::Auth, Room::Wait, |packer| {
+                packer.foreign(Field::Event, event.as_bytes());
             });
         }
         Class::Key => Kind::Key,

@@ -10,7 +10,7 @@ use pgpci_core::key::{Context, KeyId, Purpose};
 
 use super::node::{self, Identity, Wrapped};
 use crate::guc::{self, KeyMode};
-use crate::key::cluster::{self, Asked};
+use crate::key::asked::{self, Asked};
 
 /// Provider and wrapping key of new signing keys.
 const BY: (&str, &str) = ("local", "");
@@ -91,7 +91,7 @@ impl Signing {
         let context =
             Context { installation: self.identity.node.0, vault: 0, key_id: id, purpose: Purpose::Trail };
         let by = known.map_or(BY, |key| (&key.by.0, &key.by.1));
-        let asked = cluster::ask(&context, by, known.map(|key| &key.blob[..]));
+        let asked = asked::ask(&context, by, known.map(|key| &key.blob[..]));
         match asked.map_err(|_| "a wrapping key has too long a name")? {
             Some(asked) => self.state = State::Asked(asked, id, known.is_none()),
             None => return Err("too many keys are asked for".into()),

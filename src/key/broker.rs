@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use pgpci_core::key::{Context, check_value};
+use pgpci_core::key::{Context, Purpose, check_value};
 use pgpci_core::secret::Secret;
 use pgrx::PgSqlErrorCode as S;
 
@@ -20,7 +20,7 @@ use crate::pg::session;
 
 /// The key in its slot, and when it expires. A key that is taken is fetched anew before it expires.
 pub fn take(key: &Key) -> Option<(Secret<[u8; 32]>, i64)> {
-    let (database, blob) = (session::database().to_u32(), blob_hash(&key.wrapped));
+    let (database, blob) = (database_of(key.purpose), blob_hash(&key.wrapped));
     let now = session::now();
     region::locked(|r| {
         r.slots
@@ -37,15 +37,24 @@ pub fn take(key: &Key) -> Option<(Secret<[u8; 32]>, i64)> {
 
 /// Has the key unwrapped into a slot.
 pub fn unwrap(ring: &Ring, key: &Key) -> Result<()> {
-    let context = ring.context(key.vault, key.id, key.purpose)?;
+    unwrap_in(&ring.context(key.vault, key.id, key.purpose)?, key)
+}
+
+/// The same for a key that is of no database.
+pub fn unwrap_in(context: &Context, key: &Key) -> Result<()> {
     let question = Question {
         ask: Ask::Unwrap,
-        context: &context,
+        context,
         by: (&key.provider, &key.kek),
         to: ("", ""),
         blob: &key.wrapped,
     };
     question.ask().map(|_| ())
+}
+
+/// The database that a key belongs to: those of accounts are the cluster's.
+fn database_of(purpose: Purpose) -> u32 {
+    if purpose == Purpose::Account { 0 } else { session::database().to_u32() }
 }
 
 /// Has the key unwrapped into a slot unless it is in one, without waiting for it.
@@ -92,7 +101,7 @@ pub fn rewrap(ring: &Ring, key: &Key, to_provider: &str, to_kek: &str) -> Result
 pub fn generate(context: &Context, provider: &str, kek: &str) -> Result<(Vec<u8>, [u8; 8])> {
     let question = Question { ask: Ask::Generate, context, by: (provider, kek), to: ("", ""), blob: &[] };
     let wrapped = question.ask()?;
-    let (database, blob) = (session::database().to_u32(), blob_hash(&wrapped));
+    let (database, blob) = (database_of(context.purpose), blob_hash(&wrapped));
     let check = region::locked(|r| {
         let mut slots = r.slots.iter();
         let slot =
@@ -154,6 +163,9 @@ impl Question<'_> {
         if self.ask != Ask::Generate {
             fresh::refuse_decrypt("it has no key unwrapped")?;
         }
+        if self.context.purpose == Purpose::Account {
+            return Ok(());
+        }
         allowed::check(self.by.0, self.by.1)?;
         if self.to.0.is_empty() { Ok(()) } else { allowed::check(self.to.0, self.to.1) }
     }
@@ -191,7 +203,7 @@ impl Question<'_> {
             letter.origin.purpose = mailbox::purpose_number(self.context.purpose);
             letter.waiter = waiter;
             letter.pid = if waiter == Waiter::Session { std::process::id() as i32 } else { 0 };
-            letter.database = session::database().to_u32();
+            letter.database = database_of(self.context.purpose);
             letter.origin.vault = self.context.vault;
             letter.key_id = self.context.key_id.0;
             letter.serial = serial;

@@ -1,47 +1,75 @@
-//! A key that belongs to the cluster and to no database. A worker asks for it, which has other things to do: it looks
-//! now and then whether an answer has come.
+//! The key of the cluster, which seals what is kept of accounts: roles belong to no database. It lies wrapped in a label
+//! of the custodians' role, a shared catalog, so that standbys and dumps of all databases have it.
 
-use pgpci_core::key::{Context, KeyId};
+use pgpci_core::account::ClusterKey;
+use pgpci_core::key::{Context, KeyId, KeyState, Purpose, check_value};
 use pgpci_core::secret::Secret;
 
-use super::broker::{Posted, Question};
-use crate::error::Result;
-use crate::pg::delivery::blob_hash;
-use crate::pg::mailbox::{Ask, Waiter};
-use crate::pg::region::{self, Slot};
+use super::ring::{Key, NO_VAULT};
+use super::{broker, nonce};
+use crate::error::{Error, Result};
+use crate::pg::{label, session};
 
-/// A question that is open. Dropped, it is taken back.
-pub struct Asked(Posted);
+const KEEPER: &str = "pci_custodian";
 
-/// Asks for the key that is `wrapped`, or for a new one. `by`: provider and wrapping key. None while others ask too
-/// much.
-pub fn ask(context: &Context, by: (&str, &str), wrapped: Option<&[u8]>) -> Result<Option<Asked>> {
-    let ask = if wrapped.is_some() { Ask::Unwrap } else { Ask::Generate };
-    let question = Question { ask, context, by, to: ("", ""), blob: wrapped.unwrap_or_default() };
-    Ok(question.post(Waiter::Session)?.map(Asked))
+/// Whether there is one.
+pub fn exists() -> bool {
+    find().is_some()
 }
 
-/// The key and its wrapped form, or why there is none.
-pub type Answer = std::result::Result<(Secret<[u8; 32]>, Vec<u8>), String>;
-
-impl Asked {
-    /// None as long as there is no answer. The key's slot is wiped: whoever asked keeps it.
-    pub fn answer(&self, key_id: KeyId) -> Option<Answer> {
-        Some(self.0.read()?.and_then(|wrapped| {
-            let key = carry_off(key_id, &wrapped).ok_or("the key was wiped before it could be used")?;
-            Ok((key, wrapped))
-        }))
+/// Makes one, unless there is one.
+pub fn make(installation: [u8; 16], provider: &str, kek: &str) -> Result<()> {
+    let Some(keeper) = session::role(KEEPER) else { return Ok(()) };
+    if exists() {
+        return Ok(());
     }
+    let mut id = [0; 8];
+    nonce::fill(&mut id)?;
+    let id = u64::from_be_bytes(id) >> 1 | 1;
+    let (wrapped, check) = broker::generate(&context(installation, id), provider, kek)?;
+    let key = ClusterKey { installation, id, provider: provider.into(), kek: kek.into(), wrapped, check };
+    label::set_account(keeper, &key.to_label());
+    Ok(())
 }
 
-fn carry_off(key_id: KeyId, wrapped: &[u8]) -> Option<Secret<[u8; 32]>> {
-    let blob = blob_hash(wrapped);
-    region::locked(|r| {
-        let is_it = |s: &&mut Slot| s.full && (s.database, s.key_id, s.blob) == (0, key_id.0, blob);
-        r.slots.iter_mut().find(is_it).map(|slot| {
-            let key = Secret::new(slot.key);
-            slot.wipe();
-            key
-        })
-    })?
+/// Runs `f` on the key; waits for it to be unwrapped where it is not at hand.
+pub fn with<T>(f: impl FnOnce(&[u8; 32]) -> Result<T>) -> Result<T> {
+    let cluster = find().ok_or_else(|| {
+        Error::state("the cluster has no key for accounts").hint("SELECT pci.init(…) makes one.")
+    })?;
+    let context = context(cluster.installation, cluster.id);
+    let key = Key {
+        id: KeyId(cluster.id),
+        vault: NO_VAULT,
+        purpose: Purpose::Account,
+        version: 1,
+        state: KeyState::Active,
+        provider: cluster.provider,
+        kek: cluster.kek,
+        wrapped: cluster.wrapped,
+        check: cluster.check,
+        created_at: 0,
+        next: None,
+    };
+    let raw: Secret<[u8; 32]> = match broker::take(&key) {
+        Some((raw, _)) => raw,
+        None => {
+            broker::unwrap_in(&context, &key)?;
+            broker::take(&key).map(|(raw, _)| raw).ok_or_else(|| {
+                Error::key("the key was wiped before it could be used").hint("Raise pgpci.key_cache_ttl.")
+            })?
+        }
+    };
+    if check_value(raw.expose(), Purpose::Account) != key.check {
+        return Err(Error::key("the key of the accounts is not the one that the cluster was made with"));
+    }
+    f(raw.expose())
+}
+
+fn find() -> Option<ClusterKey> {
+    ClusterKey::parse(&label::account(session::role(KEEPER)?)?)
+}
+
+fn context(installation: [u8; 16], id: u64) -> Context {
+    Context { installation, vault: NO_VAULT, key_id: KeyId(id), purpose: Purpose::Account }
 }

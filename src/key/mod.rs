@@ -1,6 +1,7 @@
 //! Data keys: what `pci.key` says, and the ready cipher or MAC behind each row.
 
 mod allowed;
+pub mod asked;
 pub mod broker;
 pub mod cluster;
 pub mod due;
@@ -193,6 +194,7 @@ fn check_state(key: &Key, place: u64) -> Result<()> {
         Purpose::Hash => "the vault's key for hashes",
         Purpose::Policy => "the key of the policy",
         Purpose::Trail => "the key of the audit trail",
+        Purpose::Account => "the key of the accounts",
     };
     Err(Error::state(format!("{what} is {}", key.state.as_str()))
         .hint(format!("See key {} in pci.keys.", key.id.0)))
@@ -282,6 +284,8 @@ fn make_ready(key: &Key, place: u64) -> Result<bool> {
         Purpose::Policy => Ready::Policy(PolicyKey::new(raw.expose())),
         // No database has that.
         Purpose::Trail => return Ok(false),
+        // The cluster's, which no database's table has.
+        Purpose::Account => return Err(wrong_kind()),
     };
     Ok(slice::keep(place, expires, ready))
 }

@@ -134,5 +134,10 @@ exports! {
     pan_is_outdated / pg_finfo_pan_is_outdated => crate::pan::reencrypt::is_outdated;
     pan_reencrypted / pg_finfo_pan_reencrypted => crate::pan::reencrypt::reencrypted;
     pci_note_reencryption / pg_finfo_pci_note_reencryption => crate::pan::reencrypt::note;
+    pci_check_password / pg_finfo_pci_check_password => crate::auth::check_password_function;
+    pci_set_account / pg_finfo_pci_set_account => crate::auth::life::set_account;
+    pci_lock_account / pg_finfo_pci_lock_account => crate::auth::life::lock_account;
+    pci_unlock_account / pg_finfo_pci_unlock_account => crate::auth::life::unlock_account;
+    pci_account / pg_finfo_pci_account => crate::auth::life::account;
     pci_key_status / pg_finfo_pci_key_status => crate::key::status;
 }

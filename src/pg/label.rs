@@ -11,6 +11,8 @@ const PROVIDER: &CStr = c"pgpci";
 const AUDIT: &CStr = c"pgpci_audit";
 /// The one label of that provider.
 const ALL: &str = "all";
+/// A role has one label of each provider: marks are of the first, the state of its account is of this one.
+const ACCOUNTS: &CStr = c"pgpci_account";
 // pg_shseclabel, fixed by PostgreSQL's headers; pgrx does not bind it.
 const SHARED_LABELS: pg_sys::Oid = pg_sys::Oid::from_u32(3592);
 
@@ -20,6 +22,7 @@ pub fn register() {
     unsafe {
         pg_sys::register_label_provider(PROVIDER.as_ptr(), Some(check));
         pg_sys::register_label_provider(AUDIT.as_ptr(), Some(check_audit));
+        pg_sys::register_label_provider(ACCOUNTS.as_ptr(), Some(check_account));
     }
 }
 
@@ -31,6 +34,23 @@ pub fn get(role: pg_sys::Oid) -> Option<String> {
 /// The label of a database.
 pub fn of_database(database: pg_sys::Oid) -> Option<String> {
     read(&address_of_database(database), PROVIDER)
+}
+
+/// The state of a role's account.
+pub fn account(role: pg_sys::Oid) -> Option<String> {
+    read(&address(role), ACCOUNTS)
+}
+
+/// Sets it, whoever asks.
+pub fn set_account(role: pg_sys::Oid, label: &str) {
+    write(&address(role), ACCOUNTS, Some(label));
+}
+
+/// Every role that has one, and it.
+pub fn accounts() -> Vec<(pg_sys::Oid, String)> {
+    let mut found = Vec::new();
+    scan(ACCOUNTS, |role, label| found.push((role, label)));
+    found
 }
 
 fn read(object: &pg_sys::ObjectAddress, provider: &CStr) -> Option<String> {
@@ -64,38 +84,46 @@ pub fn is_audited(relation: pg_sys::Oid) -> bool {
 }
 
 fn roles_of(provider: &CStr, label: &str) -> Vec<pg_sys::Oid> {
-    // Columns of pg_shseclabel, counted from 0.
-    const OBJECT: usize = 0;
-    const CLASS: usize = 1;
-    const BY: usize = 2;
-    const LABEL: usize = 3;
     let mut found = Vec::new();
-    table::scan(SHARED_LABELS, |row| {
-        let is_role = row.get::<pg_sys::Oid>(CLASS) == Some(pg_sys::AuthIdRelationId);
-        let is_ours = is_role && row.get::<String>(BY).is_some_and(|by| by.as_bytes() == provider.to_bytes());
-        if is_ours && row.get::<String>(LABEL).as_deref() == Some(label) {
-            found.extend(row.get::<pg_sys::Oid>(OBJECT));
+    scan(provider, |role, its| {
+        if its == label {
+            found.push(role);
         }
     });
     found
 }
 
+fn scan(provider: &CStr, mut each: impl FnMut(pg_sys::Oid, String)) {
+    // Columns of pg_shseclabel, counted from 0.
+    const OBJECT: usize = 0;
+    const CLASS: usize = 1;
+    const PROVIDED_BY: usize = 2;
+    const LABEL: usize = 3;
+    table::scan(SHARED_LABELS, |row| {
+        let is_one = row.get::<pg_sys::Oid>(CLASS) == Some(pg_sys::AuthIdRelationId)
+            && row.get::<String>(PROVIDED_BY).is_some_and(|it| it.as_bytes() == provider.to_bytes());
+        if let (true, Some(role), Some(label)) = (is_one, row.get(OBJECT), row.get(LABEL)) {
+            each(role, label);
+        }
+    });
+}
+
 /// Sets the label of a role, whoever asks.
 pub fn set(role: pg_sys::Oid, label: &str) {
-    write(&address(role), Some(label));
+    write(&address(role), PROVIDER, Some(label));
 }
 
 /// Sets the label of a database, whoever asks; None takes it away.
 pub fn set_of_database(database: pg_sys::Oid, label: Option<&str>) {
-    write(&address_of_database(database), label);
+    write(&address_of_database(database), PROVIDER, label);
 }
 
-fn write(object: &pg_sys::ObjectAddress, label: Option<&str>) {
+fn write(object: &pg_sys::ObjectAddress, provider: &CStr, label: Option<&str>) {
     let Ok(label) = label.map(CString::new).transpose() else { return };
     let label = label.as_ref().map_or(std::ptr::null(), |label| label.as_ptr());
     // SAFETY: an existing object; makes the change visible to what follows.
     unsafe {
-        pg_sys::SetSecurityLabel(object, PROVIDER.as_ptr(), label);
+        pg_sys::SetSecurityLabel(object, provider.as_ptr(), label);
         pg_sys::CommandCounterIncrement();
     }
 }
@@ -159,5 +187,18 @@ fn tell(object: &pg_sys::ObjectAddress) {
             pg_sys::RelationRelationId => pg_sys::CacheInvalidateRelcacheByRelid(object.objectId),
             _ => pg_sys::CacheInvalidateRelcacheAll(),
         }
+    }
+}
+
+/// The statement SECURITY LABEL FOR pgpci_account: a restore's.
+#[pg_guard]
+unsafe extern "C-unwind" fn check_account(
+    object: *const pg_sys::ObjectAddress,
+    _label: *const core::ffi::c_char,
+) {
+    // SAFETY: PostgreSQL passes a valid address.
+    let is_role = unsafe { (*object).classId } == pg_sys::AuthIdRelationId;
+    if !is_role || crate::auth::is_in_force() {
+        crate::error::Error::denied("labels of pgpci are set by its functions").raise();
     }
 }

@@ -193,6 +193,7 @@ pub fn purpose_number(purpose: Purpose) -> u8 {
         Purpose::Hash => 2,
         Purpose::Policy => 3,
         Purpose::Trail => 4,
+        Purpose::Account => 5,
     }
 }
 
@@ -202,6 +203,7 @@ fn purpose(number: u8) -> Purpose {
         2 => Purpose::Hash,
         3 => Purpose::Policy,
         4 => Purpose::Trail,
+        5 => Purpose::Account,
         _ => Purpose::Data,
     }
 }

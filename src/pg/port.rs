@@ -28,7 +28,7 @@ struct Port {
     cmdline_options: *mut c_char,
     guc_options: *mut pg_sys::List,
     application_name: *mut c_char,
-    hba: *mut c_void,
+    hba: *mut HbaLine,
     // From 16 on it is elsewhere, and GetSystemUser has it.
     #[cfg(feature = "pg15")]
     authn_id: *const c_char,
@@ -46,6 +46,53 @@ const _: () = {
     assert!(offset_of!(Port, user_name) == OFFSETS[1]);
     assert!(offset_of!(Port, hba) == OFFSETS[2]);
 };
+
+/// The beginning of the line of pg_hba.conf that let the client in (hba.h). Nothing in it depends on how the server was
+/// built.
+#[repr(C)]
+struct HbaLine {
+    #[cfg(not(feature = "pg15"))]
+    source_file: *mut c_char,
+    line_number: c_int,
+    raw_line: *mut c_char,
+    connection_type: core::ffi::c_uint,
+    databases: *mut pg_sys::List,
+    roles: *mut pg_sys::List,
+    address: libc::sockaddr_storage,
+    address_len: c_int,
+    mask: libc::sockaddr_storage,
+    mask_len: c_int,
+    compares: core::ffi::c_uint,
+    hostname: *mut c_char,
+    method: core::ffi::c_uint,
+}
+
+/// `password`, `md5` and `scram-sha-256` of PostgreSQL's UserAuth.
+const PASSWORD_METHODS: std::ops::RangeInclusive<core::ffi::c_uint> = 4..=6;
+
+/// Whether the client proves who it is with a password that the server keeps.
+pub fn method_is_password() -> bool {
+    // SAFETY: the structures live as long as the session.
+    unsafe {
+        let hba = pg_sys::MyProcPort.cast::<Port>().as_ref().and_then(|port| port.hba.as_ref());
+        hba.is_some_and(|hba| PASSWORD_METHODS.contains(&hba.method))
+    }
+}
+
+/// Whether the connection is encrypted by TLS.
+pub fn has_tls() -> bool {
+    // PostgreSQL has this function if it was built with TLS, and answers null where the connection has none.
+    type Version = unsafe extern "C" fn(*mut c_void) -> *const c_char;
+    // SAFETY: a look-up by name; the function only reads the structure.
+    unsafe {
+        let function = libc::dlsym(libc::RTLD_DEFAULT, c"be_tls_get_version".as_ptr());
+        if function.is_null() || pg_sys::MyProcPort.is_null() {
+            return false;
+        }
+        let version = std::mem::transmute::<*mut c_void, Version>(function);
+        !version(pg_sys::MyProcPort.cast()).is_null()
+    }
+}
 
 /// What is known of a client; empty where it is not.
 #[derive(Clone, Copy, Default)]

@@ -151,7 +151,7 @@ pub fn password_of(node: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
 
 /// # Safety
 /// `role` is null or a valid RoleSpec.
-unsafe fn role_of(role: *mut pg_sys::RoleSpec) -> Option<pg_sys::Oid> {
+pub(super) unsafe fn role_of(role: *mut pg_sys::RoleSpec) -> Option<pg_sys::Oid> {
     // SAFETY: by contract.
     unsafe {
         // PUBLIC is no role, and asking for it raises whatever is missing_ok.
@@ -163,7 +163,7 @@ unsafe fn role_of(role: *mut pg_sys::RoleSpec) -> Option<pg_sys::Oid> {
 
 /// # Safety
 /// `name` is null or a C string.
-unsafe fn role_named(name: *mut core::ffi::c_char) -> Option<pg_sys::Oid> {
+pub(super) unsafe fn role_named(name: *mut core::ffi::c_char) -> Option<pg_sys::Oid> {
     // SAFETY: by contract.
     unsafe {
         let oid = if name.is_null() { pg_sys::InvalidOid } else { pg_sys::get_role_oid(name, true) };

@@ -77,7 +77,7 @@ def test_what_is_none_of_ours(audited):
 def test_administration(audited):
     with audited.connect() as conn:
         conn.execute("SET search_path = public")
-        conn.execute("CREATE ROLE tmp LOGIN PASSWORD 'secret'; GRANT SELECT ON ordinary TO tmp; SET log_statement = 'none'")
+        conn.execute("CREATE ROLE tmp LOGIN PASSWORD 'secret-kiosk-77'; GRANT SELECT ON ordinary TO tmp; SET log_statement = 'none'")
         conn.execute("ALTER ROLE tmp SET work_mem = '1MB'; CREATE INDEX i ON ordinary (t); DROP INDEX i; DROP OWNED BY tmp; DROP ROLE tmp")
         made = of(audited, conn, event="CREATE ROLE")[0]
         assert made["class"] == "ROLE" and "secret" not in str(made) and "role tmp" in made["objects"]
@@ -167,7 +167,7 @@ def test_nothing_of_ours_shows_a_card_number(audited):
         with pytest.raises(psycopg.Error):
             conn.execute(f"SELEKT '{MASTERCARD}'")
         assert MASTERCARD not in activity()
-        other.execute("CREATE ROLE hidden PASSWORD 'very secret'; DROP ROLE hidden")
+        other.execute("CREATE ROLE hidden PASSWORD 'very secret kiosk 7'; DROP ROLE hidden")
         conn.execute(f"SELECT 1 /* {VISA} */", prepare=True)
         conn.execute(f"SELECT 1 /* {VISA} */", prepare=True)
     log = until(lambda: (text := audited.log[before:]).count("SELEKT") and text, "it is logged")
@@ -239,7 +239,7 @@ def test_other_extensions_get_redacted_text(fresh_cluster):
     one = fresh_cluster("shared_preload_libraries = 'pg_stat_statements, auto_explain, pgpci'", "auto_explain.log_min_duration = 0",
                         set_up=False)
     one.execute("CREATE EXTENSION pg_stat_statements")
-    one.execute(f"CREATE ROLE x PASSWORD 'very secret'; SELECT '{VISA}'; COMMENT ON ROLE x IS '{MASTERCARD}'")
+    one.execute(f"CREATE ROLE x PASSWORD 'very secret kiosk 7'; SELECT '{VISA}'; COMMENT ON ROLE x IS '{MASTERCARD}'")
     with one.connect() as conn:
         conn.execute(f"SELECT %s /* {VISA} */", ("a",), prepare=True)
         conn.execute(f"SELECT %s /* {VISA} */", ("a",), prepare=True)
@@ -251,7 +251,7 @@ def test_other_extensions_get_redacted_text(fresh_cluster):
 
 def test_failures_that_are_not_logged(fresh_cluster):
     one = fresh_cluster("log_min_messages = panic")
-    one.execute("ALTER ROLE plain PASSWORD 'right'")
+    one.execute("ALTER ROLE plain PASSWORD 'right-kiosk-77'")
     hba = one.data / "pg_hba.conf"
     hba.write_text("host all plain all scram-sha-256\n" + hba.read_text())
     with one.connect("full") as conn:

@@ -385,7 +385,7 @@ def test_no_key_in_readable_memory(fresh_cluster):
                 assert not in_memory(process, needle), f"the wrapping key is readable in the {name}"
         assert in_memory(pid, wrapped), "the scan finds what is there: the wrapped key"
     status = one.execute("SELECT memory, helper, cached_keys FROM pci.key_status")
-    assert status == [("Secret", "running", 4)]
+    assert status == [("Secret", "running", 5)]
 
 
 def test_no_clear_digits_on_disk(fresh_cluster):

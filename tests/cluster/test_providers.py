@@ -28,7 +28,7 @@ def test_aws_asks_once_for_each_key(aws_cluster, proxy):
     assert_works(one)
     keys = one.execute("SELECT id::text, purpose, provider, kek FROM pci.keys ORDER BY purpose")
     assert [k[1:] for k in keys] == [(p, "aws", "alias/cards") for p in ("data", "equality", "hash", "policy")]
-    assert [c[0] for c in proxy.calls] == ["GenerateDataKey"] * 4, "what was just made is in memory"
+    assert [c[0] for c in proxy.calls] == ["GenerateDataKey"] * 5, "what was just made is in memory"
     assert {c[2] for c in proxy.calls} == {kms.REGION}
     proxy.forget_calls()
     one.restart()
@@ -133,7 +133,7 @@ def test_a_key_that_nobody_uses_is_wiped(aws_cluster, proxy):
 def test_the_same_in_an_hsm(hsm_cluster, hsm):
     one = hsm_cluster()
     assert_works(one)
-    assert (hsm.calls("C_EncryptInit"), hsm.calls("C_DecryptInit"), hsm.calls("C_Login")) == (4, 0, 1)
+    assert (hsm.calls("C_EncryptInit"), hsm.calls("C_DecryptInit"), hsm.calls("C_Login")) == (5, 0, 1)
     one.restart()
     for _ in range(3):
         assert_works(one)

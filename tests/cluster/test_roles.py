@@ -101,7 +101,7 @@ def test_an_officer_without_the_right_may_not(guarded):
 
 def test_other_roles_are_free(guarded):
     """A capability's holder may be given roles, and sets a password; a role that pgpci does not know is as ever."""
-    guarded.execute("CREATE ROLE team; GRANT team TO plain; GRANT team TO clerk; ALTER ROLE clerk PASSWORD 'x'; "
+    guarded.execute("CREATE ROLE team; GRANT team TO plain; GRANT team TO clerk; ALTER ROLE clerk PASSWORD 'quiet4lampshade'; "
                     "ALTER ROLE clerk SET work_mem = '8MB'; ALTER ROLE team RENAME TO crew; REVOKE crew FROM plain, clerk; DROP ROLE crew")
 
 

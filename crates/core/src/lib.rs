@@ -8,12 +8,15 @@
 //! [`trail`] (segments, recovery, verification).
 
 pub mod access;
+pub mod account;
 pub mod brand;
 pub mod chain;
 mod cmac;
 pub mod error;
 pub mod key;
+pub mod lockout;
 pub mod pan;
+pub mod password;
 pub mod record;
 pub mod redact;
 pub mod seal;

@@ -19,11 +19,14 @@ pub enum Purpose {
     Policy,
     /// Signing the checkpoints of the audit trail.
     Trail,
+    /// Sealing what is kept of accounts; the cluster's, of no database.
+    Account,
 }
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Purpose; 5] = [Self::Data, Self::Equality, Self::Hash, Self::Policy, Self::Trail];
+    pub const ALL: [Purpose; 6] =
+        [Self::Data, Self::Equality, Self::Hash, Self::Policy, Self::Trail, Self::Account];
 
     /// The name used in SQL, and towards a key management service.
     pub fn as_str(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Purpose {
             Self::Hash => "hash",
             Self::Policy => "policy",
             Self::Trail => "trail",
+            Self::Account => "account",
         }
     }
 

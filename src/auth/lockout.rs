@@ -1,0 +1,272 @@
+//! Who guesses passwords is locked out (PCI DSS 8.3.4): at once in memory, and, by a worker, in the role itself, where
+//! VALID UNTIL makes a right password look like a wrong one before any hook runs.
+
+use std::cell::{Cell, RefCell};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use pgpci_core::account::{Account, Kind, Lock};
+use pgpci_core::lockout::{Attempt, Outcome, Rules};
+use pgrx::pg_sys::{self, XactEvent as E};
+use pgrx::prelude::*;
+
+use super::state;
+use crate::access::tables;
+use crate::audit::{self, Class};
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::pg::lock_worker::{self, Work};
+use crate::pg::{lockout, port, role, session};
+
+const MINUTE: i64 = 60_000_000;
+const LOCAL: &[u8] = b"[local]";
+/// PostgreSQL's `-infinity`.
+const NEVER: i64 = i64::MIN;
+/// PCI DSS 8.3.4.
+const SHORTEST: i64 = 30;
+
+thread_local! {
+    // Who logged in, until the session is established.
+    static ARRIVING: Cell<Option<(u32, u64)>> = const { Cell::new(None) };
+    // What the table learns once the running transaction has committed: a role, and until when it is locked, if it is.
+    static LATER: RefCell<Vec<(u32, Option<Option<i64>>)>> = const { RefCell::new(Vec::new()) };
+    // What the worker has written.
+    static WRITTEN: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Registers the worker; called once, while the library is preloaded.
+pub fn register() {
+    lockout::register(&crate::directory::path().join("lockout"));
+    lock_worker::register(Work { is_due, write, written, database: guc::home_database });
+}
+
+/// Somebody gave a wrong password, or no right one.
+pub fn failed(role: Option<pg_sys::Oid>) {
+    if !port::method_is_password() {
+        return;
+    }
+    let (source, is_local) = source();
+    let now = session::now();
+    let rules = Rules { max_of_source: if is_local { 0 } else { rules().max_of_source }, ..rules() };
+    let account = role.map(state::get).unwrap_or_default();
+    // Nobody can guess what is not there, or is over; and who repairs the server is never shut out.
+    let target = role.filter(|role| account.kind != Kind::BreakGlass && has_valid_password(*role, now));
+    let Some(role) = target else {
+        lockout::with(|table| table.fail_unknown(source, now, &rules));
+        return;
+    };
+    let by_source = account.kind == Kind::Service;
+    let attempt = Attempt { role: role.to_u32(), source, by_source, tls: port::has_tls(), now };
+    match lockout::with(|table| table.fail(&attempt, &rules)) {
+        Some(Outcome::Locked) => {
+            lockout::wake();
+            let what = if by_source { "the source is locked out of it" } else { "locked" };
+            let name = session::role_name(role);
+            audit::record(Class::Account, &format!("role \"{name}\": {what} after wrong passwords"));
+            pgrx::log!("pgpci: role \"{name}\": {what} after {} wrong passwords", rules.max_failures);
+        }
+        Some(Outcome::Full) => {
+            pgrx::log!("pgpci: wrong passwords are not counted: too many roles are locked")
+        }
+        _ => {}
+    }
+}
+
+/// Somebody has proved who they are: 28P01, in PostgreSQL's own words, where that does not count now.
+pub fn logs_in(role: pg_sys::Oid) -> Result<()> {
+    let (source, is_local) = source();
+    let now = session::now();
+    let account = state::get(role);
+    let refused = if account.kind == Kind::BreakGlass {
+        !is_local
+    } else {
+        let rules = rules();
+        let is_throttled = !is_local && port::method_is_password();
+        account.is_locked(now)
+            || lockout::with(|table| {
+                table.is_locked(role.to_u32(), source, now)
+                    || is_throttled && table.is_throttled(source, now, &rules)
+            }) == Some(true)
+    };
+    let name = session::role_name(role);
+    if refused {
+        return Err(refusal(&name));
+    }
+    if account.kind == Kind::BreakGlass {
+        audit::record(Class::Account, &format!("role \"{name}\": break_glass account logs in"));
+        pgrx::log!("pgpci: break_glass account \"{name}\" logs in");
+    }
+    ARRIVING.set(Some((role.to_u32(), source)));
+    Ok(())
+}
+
+/// A transaction ends, or is about to.
+pub fn transaction(event: pg_sys::XactEvent::Type) {
+    if event == E::XACT_EVENT_PRE_COMMIT
+        && let Some((role, source)) = ARRIVING.take()
+    {
+        lockout::with(|table| table.succeed(role, source));
+    }
+    if matches!(event, E::XACT_EVENT_COMMIT | E::XACT_EVENT_ABORT) {
+        for (role, lock) in LATER.take() {
+            if event == E::XACT_EVENT_COMMIT {
+                lockout::with(|table| match lock {
+                    Some(until) => table.lock(role, until, session::now()) && table.set_written(role),
+                    None => {
+                        table.forget(role);
+                        true
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Locks a role, in the running transaction.
+pub fn lock(role: pg_sys::Oid, until: Option<i64>, reason: Option<String>) -> Result<()> {
+    let mut account = state::get(role);
+    let Some(row) = role::read(role) else { return Ok(()) };
+    let valid_until = match &account.lock {
+        Some(lock) => lock.valid_until,
+        None => row.valid_until,
+    };
+    account.lock = Some(Lock { since: session::now(), until, valid_until, reason });
+    state::put(role, &account);
+    set_valid_until(&row.name, Some(NEVER))?;
+    LATER.with_borrow_mut(|later| later.push((role.to_u32(), Some(until))));
+    Ok(())
+}
+
+/// Unlocks it, in the running transaction.
+pub fn unlock(role: pg_sys::Oid) -> Result<()> {
+    let mut account = state::get(role);
+    if let (Some(lock), Some(row)) = (account.lock.take(), role::read(role)) {
+        state::put(role, &account);
+        set_valid_until(&row.name, lock.valid_until)?;
+    }
+    LATER.with_borrow_mut(|later| later.push((role.to_u32(), None)));
+    Ok(())
+}
+
+/// Somebody has set VALID UNTIL of a role that is locked: that is what unlocking will restore.
+pub fn keep_locked(role: pg_sys::Oid, row: &role::Role, account: &mut Account) -> Result<()> {
+    let Some(lock) =
+        account.lock.as_mut().filter(|_| row.valid_until != Some(NEVER) && !tables::is_writing())
+    else {
+        return Ok(());
+    };
+    lock.valid_until = row.valid_until;
+    state::put(role, account);
+    set_valid_until(&row.name, Some(NEVER))
+}
+
+/// Failures that are counted of a role now.
+pub fn failures(role: pg_sys::Oid) -> u32 {
+    lockout::with(|table| table.failures(role.to_u32(), session::now(), &rules())).unwrap_or(0)
+}
+
+/// Until when a role is locked in memory, if it is: before the worker has written it.
+pub fn in_memory(role: pg_sys::Oid) -> Option<Option<i64>> {
+    let now = session::now();
+    lockout::with(|table| table.locked(now).find(|it| it.role == role.to_u32()).map(|it| it.until)).flatten()
+}
+
+fn is_due() -> bool {
+    let now = session::now();
+    lockout::is_unseen() || lockout::with(|table| table.has_unwritten(now)) == Some(true)
+}
+
+/// In the worker: what memory says goes into the roles, and what roles say goes into memory.
+fn write() {
+    let now = session::now();
+    let done = (|| {
+        for (role, account) in state::all() {
+            match &account.lock {
+                Some(_) if !account.is_locked(now) => {
+                    unlock(role)?;
+                    audit::record(
+                        Class::Policy,
+                        &format!("role \"{}\": unlocked by time", session::role_name(role)),
+                    );
+                }
+                Some(lock) => {
+                    let until = lock.until;
+                    LATER.with_borrow_mut(|later| later.push((role.to_u32(), Some(until))));
+                }
+                None => {}
+            }
+        }
+        let unwritten = lockout::with(|table| table.unwritten(now)).unwrap_or_default();
+        for (id, locked) in unwritten {
+            let role = pg_sys::Oid::from(id);
+            match (locked, session::role_exists(role)) {
+                (Some(until), true) if state::get(role).kind != Kind::BreakGlass && super::is_in_force() => {
+                    lock(role, until, None)?;
+                    let name = session::role_name(role);
+                    audit::record(Class::Policy, &format!("role \"{name}\": locked after wrong passwords"));
+                }
+                // What cannot be written holds in memory.
+                (Some(_), true) => {}
+                _ => LATER.with_borrow_mut(|later| later.push((id, None))),
+            }
+            WRITTEN.with_borrow_mut(|written| written.push(id));
+        }
+        Ok(())
+    })();
+    super::or_raise::<()>(done);
+}
+
+fn written() {
+    for role in WRITTEN.take() {
+        lockout::with(|table| table.set_written(role));
+    }
+    lockout::seen();
+}
+
+fn set_valid_until(name: &str, until: Option<i64>) -> Result<()> {
+    // What was never limited is limited by infinity: there is no way back to nothing.
+    let text = match until {
+        Some(NEVER) => "-infinity".into(),
+        None | Some(i64::MAX) => "infinity".into(),
+        Some(moment) => session::iso_time(moment),
+    };
+    let name = pgrx::spi::quote_identifier(name);
+    Ok(tables::writing(|| Spi::run(&format!("ALTER ROLE {name} VALID UNTIL '{text}'")))?)
+}
+
+fn has_valid_password(role: pg_sys::Oid, now: i64) -> bool {
+    role::read(role)
+        .is_some_and(|it| it.password.is_some() && it.valid_until.is_none_or(|until| until >= now))
+}
+
+/// Where the client is, hashed, and whether that is the server itself.
+fn source() -> (u64, bool) {
+    port::with_client(|client| {
+        let mut hasher = DefaultHasher::new();
+        client.host.hash(&mut hasher);
+        (hasher.finish(), client.host == LOCAL)
+    })
+    .unwrap_or_default()
+}
+
+fn rules() -> Rules {
+    let minutes = i64::from(guc::LOCKOUT_TIME.get());
+    Rules {
+        max_failures: guc::MAX_FAILED_LOGINS.get().unsigned_abs(),
+        lock_for: (minutes > 0).then(|| minutes.max(SHORTEST) * MINUTE),
+        forgive_after: i64::from(guc::FAILED_LOGIN_FORGIVENESS.get()) * MINUTE,
+        max_of_source: guc::MAX_FAILED_LOGINS_PER_SOURCE.get().unsigned_abs(),
+    }
+}
+
+fn refusal(name: &str) -> Error {
+    if port::method_is_password() {
+        return Error::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PASSWORD,
+            format!("password authentication failed for user \"{name}\""),
+        );
+    }
+    Error::new(
+        PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+        format!("authentication failed for user \"{name}\""),
+    )
+}

@@ -1,0 +1,63 @@
+//! What a password must be like.
+
+use std::fs::File;
+use std::io::Read;
+
+use pgpci_core::password::{Policy, Prepared, Weakness};
+
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::pg::call::{Call, Value, varlena};
+use crate::pg::session;
+
+/// More is not read of a file of banned passwords.
+const MAX_BANNED: u64 = 16 << 20;
+
+/// `pci.check_password(password)`: what would be wrong with it for the user, a line each; NULL if nothing. Nothing of it is
+/// stored.
+pub fn check_password(call: &mut Call) -> Result<Value> {
+    let password = Prepared::new(call.bytes(0));
+    let wrong = weaknesses(&password, &session::role_name(session::user()))?;
+    if wrong.is_empty() {
+        return Ok(call.null());
+    }
+    let lines: Vec<String> = wrong.iter().map(|it| format!("{it}: {}", it.hint())).collect();
+    Ok(varlena(lines.join("\n").as_bytes()))
+}
+
+/// 22023 unless the password may be one of the role's, as far as can be told by looking at it.
+pub fn check(password: &Prepared, role: &str) -> Result<()> {
+    let wrong = weaknesses(password, role)?;
+    let Some(first) = wrong.first() else { return Ok(()) };
+    let hints: Vec<String> = wrong.iter().map(|it| it.hint()).collect();
+    Err(Error::argument(first.to_string()).hint(hints.join(" ")))
+}
+
+/// The error that a weakness is.
+pub fn refuse(weakness: Weakness) -> Error {
+    Error::argument(weakness.to_string()).hint(weakness.hint())
+}
+
+fn weaknesses(password: &Prepared, role: &str) -> Result<Vec<Weakness>> {
+    let policy = Policy {
+        min_length: usize::try_from(guc::PASSWORD_MIN_LENGTH.get()).unwrap_or(usize::MAX),
+        upper: guc::PASSWORD_REQUIRE_UPPER.get(),
+        lower: guc::PASSWORD_REQUIRE_LOWER.get(),
+        special: guc::PASSWORD_REQUIRE_SPECIAL.get(),
+    };
+    Ok(policy.check(password, role, banned()?.lines()))
+}
+
+fn banned() -> Result<String> {
+    let Some(path) = guc::BANNED_PASSWORDS_FILE.get().filter(|path| !path.is_empty()) else {
+        return Ok(String::new());
+    };
+    let mut bytes = Vec::new();
+    let read =
+        File::open(&*path.to_string_lossy()).and_then(|file| file.take(MAX_BANNED).read_to_end(&mut bytes));
+    read.map_err(|error| {
+        Error::key(format!("the file of banned passwords cannot be read: {}", error.kind()))
+            .hint("pgpci.banned_passwords_file names it.")
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

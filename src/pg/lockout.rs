@@ -1,0 +1,107 @@
+//! Failed logins, shared by all sessions: a file in `pgpci.directory` that the postmaster maps before it forks, so that
+//! neither a crash nor a restart forgets them.
+
+use std::fs::OpenOptions;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use pgpci_core::lockout::Table;
+use pgrx::{PGRXSharedMemory, PgLwLock, pg_guard, pg_sys};
+
+use crate::pg::mailbox;
+
+/// The first bytes of the file; another version of it begins anew.
+const MAGIC: [u8; 16] = *b"pgpci lockout 1\0";
+
+#[repr(C)]
+struct Mapped {
+    magic: [u8; 16],
+    table: Table,
+}
+
+/// What a restart forgets.
+#[derive(Clone, Copy, Default)]
+pub struct Fresh {
+    /// Address of the worker's latch; 0 while there is none.
+    latch: usize,
+    /// Whether the worker has looked at what the roles themselves say.
+    is_looked_over: bool,
+}
+
+// SAFETY: plain data; the address is of shared memory.
+unsafe impl PGRXSharedMemory for Fresh {}
+
+// SAFETY: the name is a static string, used once.
+static LOCK: PgLwLock<Fresh> = unsafe { PgLwLock::new(c"pgpci_lockout") };
+static MAPPED: AtomicPtr<Mapped> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Maps the file and registers the lock; called once, while the library is preloaded.
+pub fn register(path: &Path) {
+    pgrx::pg_shmem_init!(LOCK);
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let size = size_of::<Mapped>();
+    // A page of a file that has no room on the disk would end whoever touches it.
+    let descriptor = file.as_ref().ok().map(AsRawFd::as_raw_fd).filter(|file| {
+        // SAFETY: an open file.
+        unsafe { libc::posix_fallocate(*file, 0, size as i64) == 0 }
+    });
+    if descriptor.is_none() {
+        pgrx::warning!(
+            "pgpci: failed logins are counted in memory only; {} cannot be written",
+            path.display()
+        );
+    }
+    let flags = if descriptor.is_some() { libc::MAP_SHARED } else { libc::MAP_SHARED | libc::MAP_ANONYMOUS };
+    // SAFETY: a new mapping at an address of the kernel's choice, of a size that the file has.
+    let place = unsafe {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        libc::mmap(std::ptr::null_mut(), size, access, flags, descriptor.unwrap_or(-1), 0)
+    };
+    if place == libc::MAP_FAILED {
+        pgrx::warning!("pgpci: no memory to count failed logins in");
+        return;
+    }
+    let place = place.cast::<Mapped>();
+    // SAFETY: mapped and aligned to a page; zeros are an empty table, and any content is a table.
+    unsafe {
+        if (*place).magic != MAGIC {
+            place.write_bytes(0, 1);
+            (*place).magic = MAGIC;
+        }
+    }
+    MAPPED.store(place, Ordering::Relaxed);
+}
+
+/// Runs `f` on the table; nothing in it may raise. None where there is no memory.
+pub fn with<T>(f: impl FnOnce(&mut Table) -> T) -> Option<T> {
+    let place = MAPPED.load(Ordering::Relaxed);
+    if place.is_null() {
+        return None;
+    }
+    let _guard = LOCK.exclusive();
+    // SAFETY: mapped for the life of the process; LOCK makes this the only reference.
+    Some(f(unsafe { &mut (*place).table }))
+}
+
+/// Has the worker look.
+pub fn wake() {
+    let latch = LOCK.share().latch;
+    mailbox::wake(latch as *mut pg_sys::Latch);
+}
+
+/// This process is the worker.
+pub fn set_worker() {
+    LOCK.exclusive().latch = mailbox::my_latch() as usize;
+}
+
+/// Whether the worker has yet to look at the roles since the server started.
+pub fn is_unseen() -> bool {
+    !LOCK.share().is_looked_over
+}
+
+/// It has.
+pub fn seen() {
+    LOCK.exclusive().is_looked_over = true;
+}

@@ -1,0 +1,132 @@
+//! Roles as the catalog has them, and statements about them.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::NodeTag;
+
+use crate::pg::nodes::list;
+use crate::pg::session;
+use crate::pg::statement::{role_named, role_of};
+use crate::pg::table::{self, Column, Key};
+
+/// A role.
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// What is stored of its password.
+    pub password: Option<String>,
+    /// Until when the password counts, in microseconds of PostgreSQL's epoch.
+    pub valid_until: Option<i64>,
+    /// Whether it may log in.
+    pub can_login: bool,
+}
+
+/// The role, as the running command has left it.
+pub fn read(role: pg_sys::Oid) -> Option<Role> {
+    let columns = &[(pg_sys::Anum_pg_authid_oid as i16, Column::Oid(role))];
+    let key = Key { catalog: pg_sys::AuthIdRelationId.to_u32(), index: pg_sys::AuthIdOidIndexId, columns };
+    table::find(&key, false, |row| Role {
+        name: session::role_name(role),
+        password: row.named("rolpassword"),
+        valid_until: row.named::<pgrx::datum::TimestampWithTimeZone>("rolvaliduntil").map(i64::from),
+        can_login: row.named("rolcanlogin").unwrap_or(false),
+    })
+}
+
+/// A statement about one role.
+pub enum Statement {
+    /// CREATE ROLE, USER or GROUP with this name.
+    Creates(String),
+    /// ALTER ROLE or USER.
+    Alters {
+        /// The role.
+        role: pg_sys::Oid,
+        /// Whether it sets the password, to something, and does nothing else.
+        only_password: bool,
+    },
+    /// ALTER ROLE … RENAME.
+    Renames(pg_sys::Oid),
+}
+
+/// Whether it is of those kinds of statement.
+pub fn is_about_roles(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: a valid parse tree.
+    let tag = unsafe { (*node).type_ };
+    matches!(tag, NodeTag::T_CreateRoleStmt | NodeTag::T_AlterRoleStmt | NodeTag::T_RenameStmt)
+}
+
+/// What a utility statement does with a role, if it does.
+pub fn statement(node: *mut pg_sys::Node) -> Option<Statement> {
+    // SAFETY: a valid parse tree; the tag says what the node is.
+    unsafe {
+        match (*node).type_ {
+            NodeTag::T_CreateRoleStmt => {
+                let name = (*node.cast::<pg_sys::CreateRoleStmt>()).role;
+                Some(Statement::Creates(CStr::from_ptr(name).to_string_lossy().into_owned()))
+            }
+            NodeTag::T_AlterRoleStmt => {
+                let alter = &*node.cast::<pg_sys::AlterRoleStmt>();
+                let only_password = list(alter.options)
+                    .map(|it| &*it.cast::<pg_sys::DefElem>())
+                    .all(|it| CStr::from_ptr(it.defname).to_bytes() == b"password" && !it.arg.is_null());
+                Some(Statement::Alters { role: role_of(alter.role)?, only_password })
+            }
+            NodeTag::T_RenameStmt => {
+                let rename = &*node.cast::<pg_sys::RenameStmt>();
+                let is_role = rename.renameType == pg_sys::ObjectType::OBJECT_ROLE;
+                Some(Statement::Renames(role_named(rename.subname).filter(|_| is_role)?))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether whoever must change the password first may run it: it ends or begins a transaction, or is what drivers send
+/// when they connect.
+pub fn is_harmless(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: a valid parse tree; the tag says what the node is.
+    unsafe {
+        match (*node).type_ {
+            NodeTag::T_TransactionStmt
+            | NodeTag::T_VariableShowStmt
+            | NodeTag::T_DiscardStmt
+            | NodeTag::T_DeallocateStmt => true,
+            NodeTag::T_VariableSetStmt => {
+                let name = (*node.cast::<pg_sys::VariableSetStmt>()).name;
+                !name.is_null()
+                    && !["role", "session_authorization"]
+                        .iter()
+                        .any(|it| CStr::from_ptr(name).to_bytes().eq_ignore_ascii_case(it.as_bytes()))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether what runs is the client's statement, rather than what the server does before the first one.
+pub fn is_clients() -> bool {
+    // SAFETY: reads backend-local variables; a call by the fast-path protocol has no text, and no portal.
+    unsafe { !pg_sys::debug_query_string.is_null() || pg_sys::ActivePortal.is_null() }
+}
+
+/// Whether the session stores passwords as MD5.
+pub fn stores_md5() -> bool {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::Password_encryption == pg_sys::PasswordType::PASSWORD_TYPE_MD5 as i32 }
+}
+
+/// How many iterations the session stores SCRAM verifiers with, where that can be set.
+pub fn scram_iterations() -> Option<u32> {
+    // SAFETY: missing_ok.
+    unsafe {
+        let text = pg_sys::GetConfigOption(c"scram_iterations".as_ptr(), true, false);
+        if text.is_null() { None } else { CStr::from_ptr(text).to_str().ok()?.parse().ok() }
+    }
+}
+
+/// Makes what the running command did visible to what follows.
+pub fn command_counter_increment() {
+    // SAFETY: inside a transaction.
+    unsafe { pg_sys::CommandCounterIncrement() };
+}
