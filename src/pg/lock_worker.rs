@@ -7,9 +7,11 @@ use std::time::Duration;
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags};
 use pgrx::{pg_guard, pg_sys};
 
-use crate::pg::lockout;
+use crate::pg::{lockout, session};
 
 const PAUSE: Duration = Duration::from_secs(1);
+/// After it could not write, in microseconds: each try that fails is in the server log.
+const LONG_PAUSE: i64 = 10_000_000;
 
 /// What the worker is for.
 pub struct Work {
@@ -48,19 +50,26 @@ pub extern "C-unwind" fn pgpci_locks_main(_arg: pg_sys::Datum) {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
     let Some(work) = WORK.get() else { return };
     lockout::set_worker();
-    while !(work.is_due)() {
+    while !(work.is_due)() || failed_just_now() {
         if !BackgroundWorker::wait_latch(Some(PAUSE)) {
             return;
         }
         if BackgroundWorker::sighup_received() {
             // SAFETY: the worker is at its top level.
             unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+            lockout::tries(0);
         }
     }
+    lockout::tries(session::now());
     BackgroundWorker::connect_worker_to_spi(Some(&(work.database)()), None);
     BackgroundWorker::transaction(work.write);
     (work.written)();
     // Not 0, which would be the end of it: the postmaster starts another one.
     // SAFETY: the worker is at its top level.
     unsafe { pg_sys::proc_exit(1) };
+}
+
+/// Whether it could not write just now, by a clock that may be set.
+fn failed_just_now() -> bool {
+    (0..LONG_PAUSE).contains(&session::now().saturating_sub(lockout::tried()))
 }

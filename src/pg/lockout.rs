@@ -28,6 +28,8 @@ pub struct Fresh {
     latch: usize,
     /// Whether the worker has looked at what the roles themselves say.
     is_looked_over: bool,
+    /// When it last began to write and did not end; 0: never.
+    tried: i64,
 }
 
 // SAFETY: plain data; the address is of shared memory.
@@ -103,5 +105,17 @@ pub fn is_unseen() -> bool {
 
 /// It has.
 pub fn seen() {
-    LOCK.exclusive().is_looked_over = true;
+    let mut fresh = LOCK.exclusive();
+    fresh.is_looked_over = true;
+    fresh.tried = 0;
+}
+
+/// It begins to write, now; 0: what failed is worth another try.
+pub fn tries(now: i64) {
+    LOCK.exclusive().tried = now;
+}
+
+/// When it last began to write and did not end; 0: never.
+pub fn tried() -> i64 {
+    LOCK.share().tried
 }

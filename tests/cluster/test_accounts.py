@@ -216,6 +216,9 @@ def test_a_lock_that_cannot_be_written_holds_through_crash_and_restart(fresh_clu
         assert not is_written(one, "kate") and account(one, "kate", "is_locked")
         one.restart(how)
     assert not wire.is_in(guess(one, "kate", password))
+    # Which is said in the log, but not again and again.
+    until(lambda: 'database "nowhere" does not exist' in one.log, "it is logged")
+    assert one.log.count('database "nowhere" does not exist') <= 6
     # And is written once it can be.
     one.configure("pgpci.home_database = 'postgres'")
     until(lambda: is_written(one, "kate"), "written in the role")
