@@ -1,4 +1,4 @@
-# Chapters 8 and 9 of scripts/demo.sh, which reads this file: the same keys in AWS KMS, then in an HSM, then back.
+# Chapters 9 and 10 of scripts/demo.sh, which reads this file: the same keys in AWS KMS, then in an HSM, then back.
 # KMS is moto's server on loopback, the HSM is SoftHSM: emulators, to be tried out with and nothing else.
 
 end_moto() { [ -z "${moto:-}" ] || { kill "$moto" && wait "$moto"; moto=''; } 2>/dev/null || true; }
@@ -16,7 +16,7 @@ where_keys_are() {
 }
 reveal() { as disputes "SELECT id, card, pci.reveal(card, 'chargeback') FROM payments WHERE id = 1000"; }
 
-title "8. Keys in AWS KMS (moto on loopback): no row of card data is touched"
+title "9. Keys in AWS KMS (moto on loopback): no row of card data is touched"
 if [ ! -x .venv/bin/moto_server ] && ! { scripts/setup.sh demo && { [ -x .venv/bin/python ] || python3 -m venv .venv; } &&
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/kms/requirements.txt; }; then
     echo "Skipped: moto cannot be installed here (Debian's python3-venv, and moto[server] from PyPI)."
@@ -44,7 +44,7 @@ else
     mv "$dir/local.key.aside" "$dir/data.pgpci/local.key"
 fi
 
-title "9. Keys in an HSM (SoftHSM)"
+title "10. Keys in an HSM (SoftHSM)"
 softhsm=$(find /usr/lib -name libsofthsm2.so 2>/dev/null | head -n 1)
 if { [ -z "$softhsm" ] || ! command -v pkcs11-tool >/dev/null; } && ! scripts/setup.sh demo; then
     echo "Skipped: Debian's softhsm2 and opensc cannot be installed here."

@@ -15,6 +15,8 @@ remove_old() {
         exit 1
     fi
     scripts/cluster.sh stop "$dir"
+    # A demo that failed leaves the small disk of chapter 8.
+    ! mountpoint -q "$dir/small" || umount "$dir/small"
     rm -rf "$dir"
 }
 
@@ -54,7 +56,8 @@ refused() { # like as, but a success would be a failure of the demo
 }
 
 title "1. A private cluster with pgpci and a local wrapping key"
-scripts/cluster.sh start "$dir" "$port" "fsync = off" "max_wal_size = 4GB" "shared_buffers = 256MB"
+scripts/cluster.sh start "$dir" "$port" "fsync = off" "max_wal_size = 4GB" "shared_buffers = 256MB" \
+    "pgpci.audit_checkpoint_interval = 1"
 cat "$dir/key.log"
 quiet <<'SQL' >/dev/null
 CREATE ROLE ann LOGIN; CREATE ROLE bob LOGIN;   -- officers: who may do what
@@ -132,7 +135,11 @@ if grep -rqaF "$pan" "$dir/data/base" "$dir/data/pg_wal"; then
 fi
 echo "$pan is nowhere in the data files and the WAL."
 
-# Chapters 8 and 9.
+# Chapter 8.
+bin=$("${PG_CONFIG:-pg_config}" --bindir)
+. scripts/demo-trail.sh
+
+# Chapters 9 and 10.
 . scripts/demo-keys.sh
 
 title "The cluster is up. Go on by hand (roles: shop, support, disputes, officer ann, superuser postgres):"

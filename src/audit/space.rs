@@ -41,10 +41,16 @@ impl Scarcity {
     }
 }
 
-/// Looks how much room there is. A change for the worse or the better is logged, and an event.
-pub fn look(head: &Head) -> Option<Event<'static>> {
+/// What the status shows of the room there is.
+pub fn measure(head: &Head) -> Option<u64> {
     let free = disk::free(&node::segments())?;
     head.free.store(free, Ordering::Relaxed);
+    Some(free)
+}
+
+/// Looks how much room there is. A change for the worse or the better is logged, and an event.
+pub fn look(head: &Head) -> Option<Event<'static>> {
+    let free = measure(head)?;
     let now = Scarcity::of(free);
     if head.scarcity.swap(now as u64, Ordering::Relaxed) == now as u64 {
         return None;

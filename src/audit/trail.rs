@@ -101,6 +101,7 @@ impl Work for Trail {
                 0
             }
             Err(error) => {
+                space::measure(head);
                 self.complain(head, &Failure::Io(error));
                 AGAIN
             }

@@ -72,6 +72,7 @@ def test_a_disk_that_fills_up(on_small_disk):
     assert one.reveals() == CLEAR, "there is room yet"
     leave(0)
     until(lambda: status(one, "state") == "disk full", "it is full")
+    assert status(one, "free_bytes") < 400 << 10
     for sql in ("SELECT pci.reveal(card) FROM payments", f"INSERT INTO payments VALUES (50, '{VISA_2}', 1)"):
         with pytest.raises(psycopg.Error) as caught:
             one.execute(sql, user="full")
