@@ -140,10 +140,7 @@ pub fn make_key(
     provider: &str,
     kek: &str,
 ) -> Result<u64> {
-    let mut id = [0; 8];
-    nonce::fill(&mut id)?;
-    // Positive, so that it reads the same as SQL's bigint.
-    let id = u64::from_be_bytes(id) >> 1 | 1;
+    let id = nonce::key_id()?;
     let installation =
         ring.installation.ok_or_else(|| Error::state("pgpci is not set up in this database"))?;
     let context = Context { installation, vault, key_id: KeyId(id), purpose };

@@ -23,9 +23,7 @@ pub fn make(installation: [u8; 16], provider: &str, kek: &str) -> Result<()> {
     if exists() {
         return Ok(());
     }
-    let mut id = [0; 8];
-    nonce::fill(&mut id)?;
-    let id = u64::from_be_bytes(id) >> 1 | 1;
+    let id = nonce::key_id()?;
     let (wrapped, check) = broker::generate(&context(installation, id), provider, kek)?;
     let key = ClusterKey { installation, id, provider: provider.into(), kek: kek.into(), wrapped, check };
     label::set_account(keeper, &key.to_label());

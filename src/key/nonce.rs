@@ -4,6 +4,8 @@
 
 use std::cell::RefCell;
 
+use pgpci_core::redact::redact;
+
 use crate::error::{Error, Result};
 use crate::pg::{activity, session};
 
@@ -84,6 +86,20 @@ pub fn transaction_ends() {
 /// Random bytes from the kernel.
 pub fn fill(bytes: &mut [u8]) -> Result<()> {
     getrandom::fill(bytes).map_err(|_| Error::key("the operating system gives no random numbers"))
+}
+
+/// A number for a key: random, unique for all practical purposes, positive as SQL's bigint is, and none that would be
+/// taken for a card number where it is printed.
+pub fn key_id() -> Result<u64> {
+    loop {
+        let mut id = [0; 8];
+        fill(&mut id)?;
+        let id = u64::from_be_bytes(id) >> 1 | 1;
+        let text = id.to_string();
+        if *redact(text.as_bytes()) == *text.as_bytes() {
+            return Ok(id);
+        }
+    }
 }
 
 impl State {

@@ -116,8 +116,11 @@ pub fn scan(table: pg_sys::Oid, mut each: impl FnMut(Row)) {
     // goes with the relation.
     unsafe {
         let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
-        // In parallel mode a new snapshot may not be taken; the leader's is as good.
-        let snapshot = if pg_sys::IsInParallelMode() {
+        // In parallel mode a new snapshot may not be taken; the leader's is as good. A catalog has snapshots of its own:
+        // any other would begin the transaction's, and SET TRANSACTION comes before that.
+        let snapshot = if table.to_u32() < pg_sys::FirstNormalObjectId {
+            std::ptr::null_mut()
+        } else if pg_sys::IsInParallelMode() {
             pg_sys::RegisterSnapshot(pg_sys::GetActiveSnapshot())
         } else {
             pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot())
@@ -138,7 +141,9 @@ pub fn scan(table: pg_sys::Oid, mut each: impl FnMut(Row)) {
             each(deform(tuple, (*relation).rd_att));
         }
         pg_sys::systable_endscan(scan);
-        pg_sys::UnregisterSnapshot(snapshot);
+        if !snapshot.is_null() {
+            pg_sys::UnregisterSnapshot(snapshot);
+        }
         pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
     }
 }

@@ -274,3 +274,12 @@ def test_failures_that_are_not_logged(fresh_cluster):
         except psycopg.OperationalError:
             return trail.events(one, event="LOGIN", success=False, session_user="plain")
     assert "sqlstate" not in until(refused, "the login fails")[0]
+
+
+def test_a_transaction_may_choose_its_isolation_first(audited):
+    """What a session looks up for its record begins no snapshot: SET TRANSACTION must come before any."""
+    for user in ("app", "postgres", "ann"):
+        with audited.connect(user) as conn:
+            conn.execute("BEGIN")
+            conn.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY, DEFERRABLE")
+            assert conn.execute("SHOW transaction_isolation").fetchone() == ("serializable",)
