@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use pgpci_core::chain::{Checkpoint, Note, VerifyingKey};
 use pgpci_core::record::{MAX_LINE, ParseError};
-use pgpci_core::trail::{Fault, Node, Report, Tail, Verdict, Verifier};
+use pgpci_core::trail::{Fault, Node, Report, Tail, Verifier};
 use sha2::{Digest, Sha256};
 
 use super::read::{begin, segments, unreadable};
@@ -45,7 +45,7 @@ pub fn verify_audit(call: &mut Call) -> Result<Value> {
         let (node, detail) = (node.to_string(), detail(&report));
         rows.push(&[
             Cell::Text(&node),
-            Cell::Text(verdict(report.verdict())),
+            Cell::Text(report.verdict().as_str()),
             number(report.records),
             number(report.first_seq),
             number(report.last_seq),
@@ -116,16 +116,6 @@ fn checkpoint(note: &str, keys: &[VerifyingKey]) -> Result<Checkpoint> {
     let note = Note::parse(note.as_bytes()).map_err(bad)?;
     let text = note.verify(keys).map_err(bad)?;
     Checkpoint::parse(text).map_err(bad)
-}
-
-fn verdict(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Ok => "ok",
-        Verdict::Unanchored => "unanchored",
-        Verdict::Incomplete => "incomplete",
-        Verdict::Truncated => "truncated",
-        Verdict::Tampered => "tampered",
-    }
 }
 
 fn detail(report: &Report) -> Option<String> {

@@ -41,11 +41,11 @@ fn text(findings: &Findings, out: &mut impl Write) -> io::Result<()> {
     let (bytes, seconds) = (findings.bytes as f64 / 1e6, findings.seconds);
     writeln!(out, "\n{bytes:.1} MB in {seconds:.2} s, {:.0} MB/s", bytes / seconds.max(1e-9))?;
     let verdict = findings.verdict();
-    writeln!(out, "{}: {}", name(verdict).to_uppercase(), meaning(verdict))
+    writeln!(out, "{}: {}", verdict.as_str().to_uppercase(), meaning(verdict))
 }
 
 fn node_text(node: Node, report: &Report, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "\nnode {node}: {}", name(report.verdict()))?;
+    writeln!(out, "\nnode {node}: {}", report.verdict().as_str())?;
     if report.records > 0 {
         let time = report.last_time.map(|time| time.to_string()).unwrap_or_default();
         writeln!(out, "  records:  {} to {}, the last at {time}", report.first_seq, report.last_seq)?;
@@ -98,7 +98,7 @@ fn object(findings: &Findings) -> Value {
         })
     });
     json!({
-        "verdict": name(verdict),
+        "verdict": verdict.as_str(),
         "exit_code": exit_code(verdict),
         "nodes": findings.nodes.iter().map(|(node, report)| node_object(*node, report)).collect::<Vec<_>>(),
         "segments": segments.collect::<Vec<_>>(),
@@ -124,7 +124,7 @@ fn node_object(node: Node, report: &Report) -> Value {
     });
     json!({
         "node": node.to_string(),
-        "verdict": name(report.verdict()),
+        "verdict": report.verdict().as_str(),
         "first_seq": report.first_seq,
         "last_seq": report.last_seq,
         "last_time": report.last_time.map(|it| it.to_string()),
@@ -154,16 +154,6 @@ fn newest_anchor(report: &Report) -> Option<(u64, Time)> {
 fn age(time: Time) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs());
     i64::try_from(now).unwrap_or(i64::MAX) - time.micros().div_euclid(1_000_000)
-}
-
-fn name(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Ok => "ok",
-        Verdict::Unanchored => "unanchored",
-        Verdict::Incomplete => "incomplete",
-        Verdict::Truncated => "truncated",
-        Verdict::Tampered => "tampered",
-    }
 }
 
 fn meaning(verdict: Verdict) -> &'static str {

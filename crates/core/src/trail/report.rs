@@ -18,6 +18,19 @@ pub enum Verdict {
     Tampered,
 }
 
+impl Verdict {
+    /// As it is printed, in SQL and by the command.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::Unanchored => "unanchored",
+            Verdict::Incomplete => "incomplete",
+            Verdict::Truncated => "truncated",
+            Verdict::Tampered => "tampered",
+        }
+    }
+}
+
 /// What is wrong with a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
