@@ -7,10 +7,11 @@ use pgpci_core::record::{Class, Field};
 
 use super::emit::{Room, emit};
 use super::{redaction, replication, session, statement};
+use crate::pg::local::Local;
 use crate::pg::log::{self, Message};
 use crate::pg::port;
 
-thread_local! { static IS_INSIDE: Cell<bool> = const { Cell::new(false) } }
+static IS_INSIDE: Local<Cell<bool>> = Local::new(Cell::new(false));
 
 /// Something is about to be logged.
 pub fn logged(mut message: Message) {

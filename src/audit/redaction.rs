@@ -4,30 +4,53 @@ use std::cell::{Cell, RefCell};
 
 use pgpci_core::redact::{End, in_place};
 
+use crate::pg::local::Local;
 use crate::pg::log::{self, Message};
+
+// Where the text is that was looked through last, and of which statement.
+static SEEN: Local<Cell<(usize, usize, i64)>> = Local::new(Cell::new((0, 0, 0)));
 
 /// Takes them out of the text that the client sent, before anybody else is given it: once a statement.
 pub fn client_text() {
-    thread_local! { static SEEN: Cell<(usize, usize, i64)> = const { Cell::new((0, 0, 0)) } }
     let mark = log::client_text_mark();
     if SEEN.replace(mark) != mark && log::with_client_text(take_out) {
         log::show_client_text();
     }
 }
 
+/// Whether nothing is to be taken out of it, as far as that is known. Only looks.
+pub fn is_clean() -> bool {
+    let mark = log::client_text_mark();
+    if SEEN.get() == mark {
+        return true;
+    }
+    let mut is_clean = true;
+    log::with_client_text(|text| {
+        is_clean &= CLEAN.try_borrow().is_ok_and(|clean| clean[place_of(text)] == text);
+        false
+    });
+    if is_clean {
+        SEEN.set(mark);
+    }
+    is_clean
+}
+
 /// How many texts are remembered, of what length at most in bytes.
 const REMEMBERED: usize = 64;
 const LONGEST: usize = 1024;
 
-thread_local! {
-    // Texts in which nothing was found, by their addresses: prepared statements come again and again, mostly in the
-    // same place, and comparing costs a fraction of reading.
-    static CLEAN: RefCell<[Vec<u8>; REMEMBERED]> = const { RefCell::new([const { Vec::new() }; REMEMBERED]) };
+// Texts in which nothing was found, by their addresses: prepared statements come again and again, mostly in the
+// same place, and comparing costs a fraction of reading.
+static CLEAN: Local<RefCell<[Vec<u8>; REMEMBERED]>> =
+    Local::new(RefCell::new([const { Vec::new() }; REMEMBERED]));
+
+fn place_of(text: &[u8]) -> usize {
+    (text.as_ptr() as usize >> 4) % REMEMBERED
 }
 
 /// Whether anything was found.
 fn take_out(text: &mut [u8]) -> bool {
-    let place = (text.as_ptr() as usize >> 4) % REMEMBERED;
+    let place = place_of(text);
     if CLEAN.with_borrow(|clean| clean[place] == text) {
         return false;
     }

@@ -6,15 +6,14 @@ use pgpci_core::record::{Class, Field};
 
 use super::emit::{self, Room, emit};
 use super::replication;
+use crate::pg::local::Local;
 use crate::pg::{port, ring_wait, session, session_end};
 
-thread_local! {
-    static LOGGED_IN: Cell<bool> = const { Cell::new(false) };
-    // Somebody failed to authenticate, and no error has told of it yet.
-    static REFUSED: Cell<bool> = const { Cell::new(false) };
-    static REPAIRS: Cell<bool> = const { Cell::new(false) };
-    static LAST_WORD: Cell<[u8; 5]> = const { Cell::new(*b"00000") };
-}
+static LOGGED_IN: Local<Cell<bool>> = Local::new(Cell::new(false));
+// Somebody failed to authenticate, and no error has told of it yet.
+static REFUSED: Local<Cell<bool>> = Local::new(Cell::new(false));
+static REPAIRS: Local<Cell<bool>> = Local::new(Cell::new(false));
+static LAST_WORD: Local<Cell<[u8; 5]>> = Local::new(Cell::new(*b"00000"));
 
 /// Whether the session is established: before, whatever fails is a failed login.
 pub fn is_logged_in() -> bool {

@@ -8,6 +8,7 @@ use pgrx::pg_sys::XactEvent as E;
 use super::emit::{self, Room, emit};
 use super::session as session_of;
 use super::statement;
+use crate::pg::local::Local;
 use crate::pg::session;
 
 /// Values that one door revealed in the running transaction, of one vault for one purpose: recorded before the first
@@ -19,16 +20,14 @@ struct Reveals {
     values: u64,
 }
 
-thread_local! {
-    static REVEALS: RefCell<Vec<Reveals>> = const { RefCell::new(Vec::new()) };
-    // Whether there is anything in these: most transactions end without.
-    static TOUCHED: Cell<bool> = const { Cell::new(false) };
-    // Tells the tallies of one transaction from those of the next.
-    static ROUND: Cell<u64> = const { Cell::new(1) };
-    // Whether the transaction changed something protected; and its intent, once that is recorded.
-    static PROTECTED: Cell<bool> = const { Cell::new(false) };
-    static INTENT: Cell<u64> = const { Cell::new(0) };
-}
+static REVEALS: Local<RefCell<Vec<Reveals>>> = Local::new(RefCell::new(Vec::new()));
+// Whether there is anything in these: most transactions end without.
+static TOUCHED: Local<Cell<bool>> = Local::new(Cell::new(false));
+// Tells the tallies of one transaction from those of the next.
+static ROUND: Local<Cell<u64>> = Local::new(Cell::new(1));
+// Whether the transaction changed something protected; and its intent, once that is recorded.
+static PROTECTED: Local<Cell<bool>> = Local::new(Cell::new(false));
+static INTENT: Local<Cell<u64>> = Local::new(Cell::new(0));
 
 /// Where a door counts.
 #[derive(Clone, Copy)]

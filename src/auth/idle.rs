@@ -6,12 +6,11 @@ use pgrx::pg_sys;
 
 use super::{is_in_force, state};
 use crate::guc;
+use crate::pg::local::Local;
 use crate::pg::timeouts;
 
-thread_local! {
-    // Milliseconds; 0: this session may idle.
-    static LIMIT: Cell<i32> = const { Cell::new(0) };
-}
+// Milliseconds; 0: this session may idle.
+static LIMIT: Local<Cell<i32>> = Local::new(Cell::new(0));
 
 /// A role has logged in.
 pub fn logs_in(role: pg_sys::Oid) {

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use pgrx::pg_sys::NodeTag;
 
+use crate::pg::local::Local;
+
 /// What runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -47,12 +49,10 @@ struct Frame {
     outer: Permit,
 }
 
-thread_local! {
-    // Queries that were started and are more than `Query`, by address.
-    static STARTED: RefCell<Vec<(usize, Kind)>> = const { RefCell::new(Vec::new()) };
-    static RUNNING: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
-    static SERIAL: Cell<u32> = const { Cell::new(0) };
-}
+// Queries that were started and are more than `Query`, by address.
+static STARTED: Local<RefCell<Vec<(usize, Kind)>>> = Local::new(RefCell::new(Vec::new()));
+static RUNNING: Local<RefCell<Vec<Frame>>> = Local::new(RefCell::new(Vec::new()));
+static SERIAL: Local<Cell<u32>> = Local::new(Cell::new(0));
 // Of this backend alone: static because every comparison of an index asks.
 static PERMIT: AtomicU8 = AtomicU8::new(Permit::Differing as u8);
 

@@ -1,13 +1,14 @@
 //! The objects of the extension in this database by OID, looked up once and again after DDL.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use pgrx::pg_sys;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::pg::functions::Functions;
+use crate::pg::local::Local;
 use crate::pg::session;
 
 /// The schema of every object of ours.
@@ -90,12 +91,13 @@ impl Catalog {
     }
 }
 
-thread_local! {
-    // None: not looked up; Some(None): the extension is not in this database.
-    static CATALOG: RefCell<Option<Option<std::rc::Rc<Catalog>>>> = const { RefCell::new(None) };
-    static CONTAINS: RefCell<HashMap<pg_sys::Oid, bool>> = RefCell::new(HashMap::new());
-    static REGISTERED: Cell<bool> = const { Cell::new(false) };
-}
+// None: not looked up; Some(None): the extension is not in this database.
+static CATALOG: Local<RefCell<Option<Option<std::rc::Rc<Catalog>>>>> = Local::new(RefCell::new(None));
+static CONTAINS: Local<RefCell<FxHashMap<pg_sys::Oid, bool>>> =
+    Local::new(RefCell::new(FxHashMap::with_hasher(FxBuildHasher)));
+// Its mark, once it was looked up.
+static MARK: Local<Cell<pg_sys::Oid>> = Local::new(Cell::new(pg_sys::InvalidOid));
+static REGISTERED: Local<Cell<bool>> = Local::new(Cell::new(false));
 
 // Of this backend alone, as everything in this module: static because they are asked several times a statement.
 // Something changed, or was replayed, while changes were being decoded.
@@ -126,6 +128,12 @@ pub fn generation() -> u64 {
 pub fn is_known_absent() -> bool {
     let generation = GENERATION.load(Relaxed);
     generation != 0 && PRESENCE.load(Relaxed) == 2 * generation + 1 && !MISSED.load(Relaxed)
+}
+
+/// Whether it is known to be there. Only looks.
+pub fn is_known_present() -> bool {
+    let generation = GENERATION.load(Relaxed);
+    generation != 0 && PRESENCE.load(Relaxed) == 2 * generation && !MISSED.load(Relaxed)
 }
 
 /// Whether the extension is not in this database, or cannot be looked for now.
@@ -166,8 +174,18 @@ pub fn get() -> Option<std::rc::Rc<Catalog>> {
     }
     register();
     let found = look_up().map(std::rc::Rc::new);
+    MARK.set(found.as_ref().map_or(pg_sys::InvalidOid, |it| it.mark()));
     CATALOG.set(Some(found.clone()));
     found
+}
+
+/// What stands for "compares card numbers" among the relations that a plan depends on, where the extension is in this
+/// database.
+pub fn mark() -> Option<pg_sys::Oid> {
+    match MARK.get() {
+        pg_sys::InvalidOid => get().map(|catalog| catalog.mark()),
+        mark => Some(mark),
+    }
 }
 
 /// Whether values of the type hold card numbers: `pci.pan`, its domains, arrays, rows, ranges.
@@ -327,7 +345,8 @@ fn defer() -> bool {
 fn reset() {
     bump();
     CATALOG.set(None);
-    CONTAINS.with_borrow_mut(HashMap::clear);
+    MARK.set(pg_sys::InvalidOid);
+    CONTAINS.with_borrow_mut(FxHashMap::clear);
 }
 
 #[pgrx::pg_guard]
@@ -341,7 +360,7 @@ unsafe extern "C-unwind" fn changed_role(_arg: pg_sys::Datum, _cache: i32, _hash
 unsafe extern "C-unwind" fn changed_relation(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
     crate::pg::relation::forget();
     // A table's or composite type's columns may have changed, and with them what its rows hold.
-    CONTAINS.with_borrow_mut(HashMap::clear);
+    CONTAINS.with_borrow_mut(FxHashMap::clear);
     let ours = CATALOG.with_borrow(|c| match c {
         Some(Some(catalog)) => relation == pg_sys::InvalidOid || catalog.is_protected_table(relation),
         _ => true,

@@ -28,6 +28,7 @@ pub mod harmless;
 pub mod helper;
 pub mod identity;
 pub mod label;
+pub mod local;
 pub mod lock_worker;
 pub mod lockout;
 pub mod log;

@@ -106,8 +106,7 @@ pub fn is_marked(plan: *mut pg_sys::PlannedStmt) -> bool {
     // SAFETY: a valid plan; relationOids is a list of OIDs.
     unsafe {
         let relations = (*plan).relationOids;
-        !relations.is_null()
-            && catalog::get().is_some_and(|catalog| oids(relations).any(|oid| oid == catalog.mark()))
+        !relations.is_null() && catalog::mark().is_some_and(|mark| oids(relations).any(|oid| oid == mark))
     }
 }
 
