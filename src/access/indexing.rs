@@ -43,6 +43,32 @@ pub fn start_cascade(desc: *mut pg_sys::QueryDesc) -> Result<Kind> {
     }
 }
 
+/// A foreign-key statement that only reads starts: what it looks for was written by a statement that was judged before
+/// the table had that key, if a row has moved to another partition.
+pub fn start_read(desc: *mut pg_sys::QueryDesc) -> Result<Kind> {
+    let mut compares = false;
+    query::for_each_parameter_with_pan(desc, |_| compares = true);
+    if compares {
+        match activity::innermost() {
+            Some(Kind::OtherWrite) => search::require_quietly().map_err(|_| refuse())?,
+            _ => judge_again()?,
+        }
+    }
+    Ok(Kind::ForeignKeyRead)
+}
+
+/// What runs was judged by the keys that tables had then. What was typed is so for ever.
+fn judge_again() -> Result<()> {
+    let Some(outdated) = activity::outdated() else { return Ok(()) };
+    let cascades = matches!(activity::innermost(), Some(Kind::ForeignKeyWrite(_)));
+    let known = Known { parameters: true, cascades, is_typed: |_| true };
+    match typed::writes_typed(query::plan(outdated as *mut pg_sys::QueryDesc), known) {
+        true => activity::is_judged(outdated),
+        false => return Err(refuse()),
+    }
+    Ok(())
+}
+
 fn judge(desc: *mut pg_sys::QueryDesc, parameters: bool, cascades: bool) -> Result<u32> {
     let is_typed = |bytes: &[u8]| Pan::from_stored(bytes).is_ok_and(is_typed);
     match typed::writes_typed(query::plan(desc), Known { parameters, cascades, is_typed }) {
@@ -81,8 +107,8 @@ pub fn check(by_index: bool) -> Result<()> {
     match activity::innermost() {
         // Where nothing runs, an index is built or a table rewritten: judged when it was defined.
         None => Ok(()),
-        Some(Kind::Utility | Kind::Compares | Kind::Write(_) | Kind::ForeignKeyWrite(_)) => Ok(()),
-        Some(Kind::ForeignKeyRead) => Ok(()),
+        Some(Kind::Write(_) | Kind::ForeignKeyWrite(_)) => judge_again(),
+        Some(Kind::Utility | Kind::Compares | Kind::ForeignKeyRead) => Ok(()),
         Some(Kind::Query) if by_index => Ok(()),
         // What is built anew is as it was; statistics are not taken so.
         Some(Kind::Vacuum) if !caller::is_analyzing() => Ok(()),

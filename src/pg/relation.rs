@@ -145,6 +145,7 @@ pub fn forget() {
     KEYS.with_borrow_mut(HashMap::clear);
     crate::pg::audited::forget();
     TREES.with_borrow_mut(HashMap::clear);
+    crate::pg::activity::relation_changes();
 }
 
 fn with_keys<T>(relation: pg_sys::Oid, f: impl FnOnce(&Keys) -> T) -> T {

@@ -16,8 +16,18 @@ pub(super) struct Place<'a> {
     pub(super) same: &'a [(i32, i32)],
     /// The node whose rows the expression is over.
     pub(super) below: *mut pg_sys::Plan,
-    /// Whether inner variables are values that were judged already: those that INSERT proposed.
-    pub(super) proposed: bool,
+    /// What inner variables are, where no join is below.
+    pub(super) inner: Inner,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inner {
+    /// Nothing special.
+    None,
+    /// Values that were judged already: those that INSERT proposed.
+    Proposed,
+    /// The rows of `Place::below`: those that MERGE takes its values from.
+    Source,
 }
 
 impl Statement<'_> {
@@ -98,8 +108,12 @@ impl Statement<'_> {
     unsafe fn variable(&self, var: &pg_sys::Var, place: Place<'_>) -> bool {
         // SAFETY: by contract.
         unsafe {
-            if place.proposed && var.varno == pg_sys::INNER_VAR {
-                return true;
+            match place.inner {
+                Inner::Proposed if var.varno == pg_sys::INNER_VAR => return true,
+                Inner::Source if var.varno == pg_sys::INNER_VAR && var.varattno > 0 => {
+                    return self.output(place.below, var.varattno as usize - 1, place);
+                }
+                _ => {}
             }
             place.same.contains(&(var.varno, i32::from(var.varattno))) || self.column(place.below, var, place)
         }
@@ -167,6 +181,8 @@ impl Statement<'_> {
                 | NodeTag::T_Sort
                 | NodeTag::T_IncrementalSort
                 | NodeTag::T_Material
+                | NodeTag::T_Memoize
+                | NodeTag::T_Hash
                 | NodeTag::T_Gather
                 | NodeTag::T_LockRows => var.varno == pg_sys::OUTER_VAR && of((*node).lefttree),
                 _ => false,
@@ -196,7 +212,7 @@ impl Place<'_> {
     /// An expression that a node further down works out. Each row of the table that is written comes from below once: its
     /// columns are the same there.
     fn at(self, below: *mut pg_sys::Plan) -> Self {
-        Self { below, proposed: false, ..self }
+        Self { below, inner: Inner::None, ..self }
     }
 }
 

@@ -29,9 +29,9 @@ FETCH = "SELECT card INTO c FROM {t} WHERE id = 1; SELECT card INTO d FROM guess
 
 # For the planner to work out.
 STOLEN = "CREATE FUNCTION stolen() RETURNS {} LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN (SELECT {} FROM {{t}} WHERE id = 2); END'"
-PARTED = ["CREATE TABLE x (part int, id int, card pci.pan) PARTITION BY LIST (part)", "CREATE TABLE p1 PARTITION OF x FOR VALUES IN (1)",
-          "CREATE TABLE p2 PARTITION OF x FOR VALUES IN (2)", "CREATE UNIQUE INDEX ON p2 (card)", "INSERT INTO p1 SELECT 1, id, card FROM {t}",
-          f"INSERT INTO p2 VALUES (2, 0, '{VISA}')"]
+UNINDEXED = ["CREATE TABLE x (part int, id int, card pci.pan) PARTITION BY LIST (part)", "CREATE TABLE p1 PARTITION OF x FOR VALUES IN (1)",
+             "CREATE TABLE p2 PARTITION OF x FOR VALUES IN (2)", "INSERT INTO p1 SELECT 1, id, card FROM {t}"]
+PARTED = [*UNINDEXED, "CREATE UNIQUE INDEX ON p2 (card)", f"INSERT INTO p2 VALUES (2, 0, '{VISA}')"]
 
 # name: statements; the last that matters must be refused.
 ATTACKS = {
@@ -260,6 +260,16 @@ ATTACKS = {
     "move_partition_to_another_index": [*PARTED, "DROP INDEX p2_card_idx", "CREATE INDEX ON p2 (card)", "UPDATE x SET part = 2 WHERE id = 2"],
     "move_partition_by_cascade": [*PARTED, "CREATE TABLE parts (part int PRIMARY KEY)", "INSERT INTO parts VALUES (1), (2)", "ALTER TABLE x ALTER part SET DEFAULT 2",
                                   "ALTER TABLE x ADD FOREIGN KEY (part) REFERENCES parts ON DELETE SET DEFAULT", "DELETE FROM parts WHERE part = 1"],
+    "move_to_an_index_made_meanwhile": [*UNINDEXED, "CREATE INDEX ON p1 (card)",
+                                        f"CREATE FUNCTION make() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN CREATE UNIQUE INDEX ON p2 (card); INSERT INTO p2 VALUES (2, 0, '{VISA_2}'); RETURN true; END $$",
+                                        "UPDATE x SET part = 2 WHERE part = 1 AND id = 1 AND make()"],
+    "move_to_a_foreign_key_made_meanwhile": [*UNINDEXED, "CREATE FUNCTION make() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN ALTER TABLE p2 ADD FOREIGN KEY (card) REFERENCES own (card); RETURN true; END'",
+                                             "UPDATE x SET part = 2 WHERE part = 1 AND id = 1 AND make()"],
+    "move_to_a_hash_partition_made_meanwhile": [*UNINDEXED, "DROP TABLE p2", "CREATE TABLE p2 PARTITION OF x FOR VALUES IN (2) PARTITION BY LIST (id)", "CREATE INDEX ON p1 (card)",
+                                                "CREATE FUNCTION make() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN CREATE TABLE p21 PARTITION OF p2 DEFAULT PARTITION BY HASH (card); "
+                                                "CREATE TABLE p211 PARTITION OF p21 FOR VALUES WITH (MODULUS 1, REMAINDER 0); RETURN true; END $$",
+                                                "UPDATE x SET part = 2 WHERE part = 1 AND id = 1 AND make()"],
+    "copy_by_merge": ["MERGE INTO own USING (SELECT id, card FROM {t}) s ON false WHEN NOT MATCHED THEN INSERT (card) VALUES (s.card)"],
     "copy_by_trigger": ["CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN SELECT card INTO NEW.card FROM {t} WHERE id = 2; RETURN NEW; END'",
                         "CREATE TRIGGER tr BEFORE INSERT ON own FOR EACH ROW EXECUTE FUNCTION f()", f"INSERT INTO own VALUES ('{MASTERCARD_2}')"],
     "copy_by_default": ["CREATE FUNCTION stolen() RETURNS pci.pan LANGUAGE sql VOLATILE AS 'SELECT card FROM {t} WHERE id = 2'",
@@ -941,6 +951,10 @@ ORDINARY = {
                          "CREATE TRIGGER tr AFTER INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f()",
                          f"INSERT INTO t VALUES (10, '{VISA_3}', 1)"],
     "merge_on_id": [f"MERGE INTO t USING (VALUES (1::bigint, 9)) v(id, amount) ON t.id = v.id WHEN MATCHED THEN UPDATE SET amount = v.amount"],
+    "update_by_hash_join": ["SET LOCAL enable_nestloop = off", "SET LOCAL enable_mergejoin = off",
+                            f"UPDATE t SET card = v.card FROM (VALUES (1::bigint, '{VISA_3}'::pci.pan), (2, '{MASTERCARD_2}')) v(id, card) WHERE v.id = t.id"],
+    "merge_of_several": [f"MERGE INTO t USING (VALUES (1::bigint, '{VISA_3}'::pci.pan), (10, '{MASTERCARD_2}')) v(id, card) ON t.id = v.id "
+                         "WHEN MATCHED THEN UPDATE SET card = v.card WHEN NOT MATCHED THEN INSERT VALUES (v.id, v.card, 1)"],
     "prepared_insert": ["PREPARE i(bigint, text) AS INSERT INTO t VALUES ($1, $2, 1)", f"EXECUTE i(10, '{VISA_3}')", f"EXECUTE i(11, '{MASTERCARD_2}')"],
     "plpgsql_insert": [f"DO $$ DECLARE c pci.pan := '{VISA_3}'; BEGIN INSERT INTO t VALUES (10, c, 1); IF c IS NOT NULL THEN NULL; END IF; END $$"],
     "explain_insert": [f"EXPLAIN INSERT INTO t VALUES (10, '{VISA_3}', 1)"],
