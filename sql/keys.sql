@@ -97,24 +97,33 @@ CREATE FUNCTION count_uses(relation regclass, column_number integer, key bigint)
 COMMENT ON FUNCTION count_uses(regclass, integer, bigint) IS
     'how many stored values of a column use a key; runs no code of the table''s owner';
 
+CREATE VIEW card_columns AS
+    WITH RECURSIVE kinds (type, vault) AS (
+        SELECT 'pci.pan'::regtype::oid, 0
+        UNION ALL SELECT t.oid, greatest(t.typtypmod, kinds.vault) FROM pg_type t JOIN kinds ON t.typbasetype = kinds.type)
+    SELECT a.attrelid::regclass AS relation, a.attnum::integer AS number, a.attname AS name,
+           greatest(a.atttypmod, kinds.vault) AS vault, a.attgenerated <> '' AS is_generated
+    FROM pg_attribute a JOIN kinds ON kinds.type = a.atttypid JOIN pg_class c ON c.oid = a.attrelid
+    WHERE NOT a.attisdropped AND c.relkind IN ('r', 'p', 'm') AND NOT pg_is_other_temp_schema(c.relnamespace);
+COMMENT ON VIEW card_columns IS
+    'Columns of type pci.pan, or of domains over it, and the number of their vault (0: any); not those of arrays and rows.';
+
 CREATE FUNCTION key_usage(key bigint) RETURNS TABLE (relation regclass, column_name name, uses bigint)
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pci, pg_temp AS $$
 DECLARE
     column_number integer;
 BEGIN
     FOR relation, column_name, column_number IN
-        SELECT a.attrelid, a.attname, a.attnum
-        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-        JOIN pg_type t ON t.oid = a.atttypid
-        WHERE 'pci.pan'::regtype IN (t.oid, t.typbasetype) AND NOT a.attisdropped AND c.relkind IN ('r', 'm')
-          AND c.relispopulated AND NOT pg_is_other_temp_schema(c.relnamespace)
+        SELECT k.relation, k.name, k.number
+        FROM pci.card_columns k JOIN pg_class c ON c.oid = k.relation
+        WHERE c.relkind IN ('r', 'm') AND c.relispopulated
     LOOP
         uses := pci.count_uses(relation, column_number, key);
         RETURN NEXT;
     END LOOP;
 END $$;
 COMMENT ON FUNCTION key_usage(bigint) IS
-    'how many stored values use a key, by column; constants in views and defaults, replicas and backups are not counted';
+    'how many stored values use a key, by column; arrays, rows, constants in views and defaults, replicas and backups are not counted';
 
 CREATE PROCEDURE reencrypt(relation regclass, column_name name, batch_size integer DEFAULT 1000, max_rate integer DEFAULT NULL)
     LANGUAGE plpgsql AS $$
