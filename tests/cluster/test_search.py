@@ -981,6 +981,16 @@ def test_ordinary_statement_of_store_only(arena, name, role):
     assert error is None, f"{error.sqlstate}: {error}"
 
 
+def test_naming_an_object_of_ours_is_no_comparison(arena):
+    """Tools ask the catalogs by numbers of objects, which a plan then depends on: psql's \\d, pg_dump, pg_upgrade."""
+    for name in ("access_grant_pkey", "access_grant"):
+        assert "capability" in arena.psql(f"\\d pci.{name}", user="plain").stdout
+    with arena.connect("plain") as conn:
+        for oid, in arena.execute("SELECT objid::text FROM pg_depend WHERE refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgpci') "
+                                  "UNION SELECT indexrelid::text FROM pg_index WHERE indrelid::regclass::text LIKE 'pci.%'"):
+            conn.execute(f"SELECT {oid}::oid, {oid}::regclass")
+
+
 def test_vacuum_and_concurrent_index(arena):
     with arena.connect("app") as conn:
         conn.execute("SET search_path = app")
