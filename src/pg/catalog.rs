@@ -33,8 +33,7 @@ pub struct Catalog {
     tables: [pg_sys::Oid; TABLES.len()],
 }
 
-/// First the index of the grants, which no query names: it stands for "compares card numbers" among the relations that a
-/// plan depends on.
+/// First the index of the grants, which no query names: what a plan that compares card numbers depends on.
 const TABLES: [&str; 8] = [
     "access_grant_pkey",
     "installation",
@@ -52,7 +51,7 @@ impl Catalog {
         TABLES.iter().position(|t| *t == name).map_or(pg_sys::InvalidOid, |i| self.tables[i])
     }
 
-    /// What stands for "compares card numbers".
+    /// What a plan that compares card numbers depends on, so that it is made anew when a grant changes.
     pub fn mark(&self) -> pg_sys::Oid {
         self.tables[0]
     }
@@ -161,7 +160,8 @@ pub fn get() -> Option<std::rc::Rc<Catalog>> {
     if let Some(known) = CATALOG.with_borrow(Clone::clone) {
         return known;
     }
-    if !session::can_read_catalog() {
+    // pg_upgrade makes our objects one by one: until it is done there is nothing to rely on, nor any data.
+    if !session::can_read_catalog() || session::is_upgrading() {
         return None;
     }
     register();
