@@ -13,7 +13,7 @@ use crate::pg::definition::{self, Verdict};
 use crate::pg::{catalog, ddl, session, using};
 
 const NEEDS_SEARCH: &str = "It keeps, orders or compares card numbers: an officer grants the capability search to the role that \
-                            defines it; a unique or foreign key can be made while the table is empty.";
+                            defines it; an index or foreign key can be made while the table is empty.";
 
 const NEEDS_EXPORT: &str = "A card number in a definition lies in the catalogs in its sealed form, for everybody to read: \
                             leave it out, or have an officer grant export.";

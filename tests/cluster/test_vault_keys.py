@@ -340,8 +340,8 @@ def trap(keys):
         conn.execute("CREATE FUNCTION app.triggered() RETURNS trigger LANGUAGE plpgsql AS "
                      "$f$BEGIN PERFORM app.witness('triggered'); RETURN NULL; END$f$")
         conn.execute("CREATE TABLE app.trap (id int CHECK (app.checked(id) = 1), card pci.pan)")
-        conn.execute(f"INSERT INTO app.trap VALUES (1, '{VISA}')")
         conn.execute("CREATE INDEX ON app.trap (app.indexed(id), card); CREATE INDEX ON app.trap (app.folded(1), id)")
+        conn.execute(f"INSERT INTO app.trap VALUES (1, '{VISA}')")
         conn.execute("CREATE TRIGGER tr AFTER UPDATE ON app.trap FOR EACH ROW EXECUTE FUNCTION app.triggered()")
         conn.execute("ALTER TABLE app.trap ENABLE ALWAYS TRIGGER tr")
         conn.execute("CREATE POLICY nothing ON app.trap USING (false); ALTER TABLE app.trap ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
