@@ -12,12 +12,15 @@ use crate::pg::activity::{self, Kind};
 use crate::pg::typed::{self, Known};
 use crate::pg::{caller, query, relation};
 
-const HINT: &str = "A stored card number is written to a table that compares it (by an index, a foreign key, a hash partition) \
-                    by roles with the capability search only: write the number itself, or have an officer grant search.";
+const HINT: &str = "A stored card number is written to a table that compares it (by an index, a foreign key, a hash partition, in an \
+                    array or row) by roles with the capability search only: write the number itself, or have an officer grant search.";
 
 /// A statement that writes starts: 42501 if it writes stored card numbers where they are compared, for a user who may
 /// not compare. What it is, for the comparisons to come.
 pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<Kind> {
+    if query::makes_containers(desc) {
+        search::require_quietly().map_err(|_| refuse())?;
+    }
     let compares = query::targets(desc).into_iter().any(relation::has_pan_key);
     if !compares {
         return Ok(Kind::OtherWrite);

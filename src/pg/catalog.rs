@@ -188,6 +188,12 @@ pub fn contains_pan(type_oid: pg_sys::Oid) -> bool {
     found
 }
 
+/// Whether one value of the type may hold several card numbers, or one beside something else: arrays, rows, ranges. Stored,
+/// it is compressed, and how well tells what in it is equal.
+pub fn is_container(type_oid: pg_sys::Oid) -> bool {
+    contains_pan(type_oid) && !is_pan(type_oid)
+}
+
 /// Whether a type is `pci.pan` or a domain over it.
 pub fn is_pan(type_oid: pg_sys::Oid) -> bool {
     // SAFETY: a syscache look-up.

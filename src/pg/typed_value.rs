@@ -46,6 +46,10 @@ impl Statement<'_> {
             }
             let same = |node: *mut pg_sys::Node| self.expression(node, place);
             let all = |nodes: *mut pg_sys::List| list(nodes).all(|node| self.expression(node, place));
+            // What puts several into one value does not put what was typed beside what is there.
+            let stays = if catalog::is_pan(pg_sys::exprType(node)) { place.same } else { &[] };
+            let within = Place { same: stays, ..place };
+            let parts = |nodes: *mut pg_sys::List| list(nodes).all(|node| self.expression(node, within));
             match (*node).type_ {
                 NodeTag::T_Const => self.known.parameters && self.constant(&*node.cast()),
                 NodeTag::T_Param => {
@@ -58,23 +62,24 @@ impl Statement<'_> {
                 // From text: what a stored card number gives as text is a mask.
                 NodeTag::T_CoerceViaIO => !holds_pan((*node.cast::<pg_sys::CoerceViaIO>()).arg.cast()),
                 NodeTag::T_CoalesceExpr => all((*node.cast::<pg_sys::CoalesceExpr>()).args),
-                NodeTag::T_ArrayExpr => all((*node.cast::<pg_sys::ArrayExpr>()).elements),
+                NodeTag::T_ArrayExpr => parts((*node.cast::<pg_sys::ArrayExpr>()).elements),
                 NodeTag::T_CaseExpr => {
                     let case = &*node.cast::<pg_sys::CaseExpr>();
                     same(case.defresult.cast())
                         && list(case.args).all(|when| same((*when.cast::<pg_sys::CaseWhen>()).result.cast()))
                 }
-                NodeTag::T_RowExpr => all((*node.cast::<pg_sys::RowExpr>()).args),
+                NodeTag::T_RowExpr => parts((*node.cast::<pg_sys::RowExpr>()).args),
                 NodeTag::T_SubscriptingRef => {
                     let part = &*node.cast::<pg_sys::SubscriptingRef>();
-                    same(part.refexpr.cast()) && same(part.refassgnexpr.cast())
+                    self.expression(part.refexpr.cast(), within)
+                        && self.expression(part.refassgnexpr.cast(), within)
                 }
                 // PostgreSQL's functions and ours make of text, or of what they are given.
                 NodeTag::T_FuncExpr => {
                     let call = &*node.cast::<pg_sys::FuncExpr>();
                     let is_known = call.funcid.to_u32() < pg_sys::FirstNormalObjectId
                         || self.catalog.is_ours(call.funcid);
-                    is_known && all(call.args)
+                    is_known && parts(call.args)
                 }
                 NodeTag::T_Var => self.variable(&*node.cast(), place),
                 // What a document gives comes from text, as above.
