@@ -113,6 +113,7 @@ as shop "SELECT * FROM payments WHERE id BETWEEN 998 AND 1002"
 as postgres "SELECT pci.brand(card), count(*), min(pci.last4(card)) FROM payments GROUP BY 1 ORDER BY 1"
 
 title "5. Look-up by the whole number, by the index, for roles with the capability search"
+as ann "SELECT pci.grant_access('postgres', 'default', 'search')" | grep '=>'
 as postgres "CREATE INDEX ON payments (card)"
 as support "SELECT id, shop, amount, card FROM payments WHERE card = '$pan'" \
     "EXPLAIN (ANALYZE, COSTS off, SUMMARY off) SELECT id FROM payments WHERE card = '$pan'"

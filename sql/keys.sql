@@ -97,27 +97,38 @@ CREATE FUNCTION count_uses(relation regclass, column_number integer, key bigint)
 COMMENT ON FUNCTION count_uses(regclass, integer, bigint) IS
     'how many stored values of a column use a key; runs no code of the table''s owner';
 
+CREATE VIEW card_columns AS
+    WITH RECURSIVE kinds (type, vault) AS (
+        SELECT 'pci.pan'::regtype::oid, 0
+        UNION ALL SELECT t.oid, greatest(t.typtypmod, kinds.vault) FROM pg_type t JOIN kinds ON t.typbasetype = kinds.type)
+    SELECT a.attrelid::regclass AS relation, a.attnum::integer AS number, a.attname AS name,
+           greatest(a.atttypmod, kinds.vault) AS vault, a.attgenerated <> '' AS is_generated
+    FROM pg_attribute a JOIN kinds ON kinds.type = a.atttypid JOIN pg_class c ON c.oid = a.attrelid
+    WHERE NOT a.attisdropped AND c.relkind IN ('r', 'p', 'm') AND NOT pg_is_other_temp_schema(c.relnamespace);
+COMMENT ON VIEW card_columns IS
+    'Columns of type pci.pan, or of domains over it, and the number of their vault (0: any); not those of arrays and rows.';
+
 CREATE FUNCTION key_usage(key bigint) RETURNS TABLE (relation regclass, column_name name, uses bigint)
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pci, pg_temp AS $$
 DECLARE
     column_number integer;
 BEGIN
     FOR relation, column_name, column_number IN
-        SELECT a.attrelid, a.attname, a.attnum
-        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-        JOIN pg_type t ON t.oid = a.atttypid
-        WHERE 'pci.pan'::regtype IN (t.oid, t.typbasetype) AND NOT a.attisdropped AND c.relkind IN ('r', 'm')
-          AND c.relispopulated AND NOT pg_is_other_temp_schema(c.relnamespace)
+        SELECT k.relation, k.name, k.number
+        FROM pci.card_columns k JOIN pg_class c ON c.oid = k.relation
+        WHERE c.relkind IN ('r', 'm') AND c.relispopulated
     LOOP
         uses := pci.count_uses(relation, column_number, key);
         RETURN NEXT;
     END LOOP;
 END $$;
 COMMENT ON FUNCTION key_usage(bigint) IS
-    'how many stored values use a key, by column; constants in views and defaults, replicas and backups are not counted';
+    'how many stored values use a key, by column; arrays, rows, constants in views and defaults, replicas and backups are not counted';
 
 CREATE PROCEDURE reencrypt(relation regclass, column_name name, batch_size integer DEFAULT 1000, max_rate integer DEFAULT NULL)
     LANGUAGE plpgsql AS $$
+-- What commits cannot have a search_path of its own: every operator is given exactly the types that PostgreSQL's own
+-- takes, since for others somebody may have made one that fits better and runs with the custodian's rights.
 DECLARE
     part regclass;
     blocks bigint;
@@ -129,7 +140,7 @@ BEGIN
     IF batch_size < 1 OR max_rate < 1 THEN
         RAISE invalid_parameter_value USING MESSAGE = 'batch_size and max_rate are positive numbers';
     END IF;
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation AND c.relkind IN ('r', 'p')) THEN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation::oid AND c.relkind IN ('r', 'p')) THEN
         RAISE wrong_object_type USING MESSAGE = pg_catalog.format('%s is not a table', relation);
     END IF;
     FOR part IN
@@ -142,7 +153,7 @@ BEGIN
         IF EXISTS (
             SELECT FROM pg_catalog.pg_constraint k
             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = ANY (k.confkey)
-            WHERE k.contype = 'f' AND k.confrelid = part AND k.confupdtype NOT IN ('a', 'c') AND a.attname = column_name
+            WHERE k.contype = 'f' AND k.confrelid = part::oid AND k.confupdtype NOT IN ('a', 'c') AND a.attname = column_name
         ) THEN
             RAISE object_not_in_prerequisite_state USING
                 MESSAGE = pg_catalog.format('a foreign key refers to %s of %s with ON UPDATE RESTRICT, SET NULL or SET DEFAULT', column_name, part),
@@ -159,14 +170,14 @@ BEGIN
                 began := pg_catalog.clock_timestamp();
                 EXECUTE pg_catalog.format(
                     'UPDATE ONLY %1$s SET %2$I = pci.reencrypted(%2$I) WHERE ctid >= %3$L AND ctid < %4$L AND pci.is_outdated(%2$I)',
-                    part, column_name, '(' || block || ',0)', '(' || block + step || ',0)');
+                    part, column_name, pg_catalog.format('(%s,0)', block), pg_catalog.format('(%s,0)', block + step));
                 GET DIAGNOSTICS more = ROW_COUNT;
                 block := least(block + step, blocks);
                 PERFORM pci.note_reencryption(part, column_name, blocks, block, more, false);
                 COMMIT;
                 IF max_rate IS NOT NULL THEN
                     PERFORM pg_catalog.pg_sleep(greatest(0,
-                        more::float8 / max_rate - extract(epoch FROM pg_catalog.clock_timestamp() - began)));
+                        more::float8 / max_rate::float8 - extract(epoch FROM pg_catalog.clock_timestamp() - began)::float8));
                 END IF;
             END LOOP;
             EXECUTE pg_catalog.format('SELECT count(*) FROM ONLY %s WHERE pci.is_outdated(%I)', part, column_name) INTO more;

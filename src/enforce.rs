@@ -135,7 +135,7 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
     let plan = query::plan(desc);
     learn_export();
     let kind = match (statement::is_foreign_key(desc, flags), query::operation(desc)) {
-        (true, pg_sys::CmdType::CMD_SELECT) => Kind::ForeignKeyRead,
+        (true, pg_sys::CmdType::CMD_SELECT) => or_raise(indexing::start_read(desc)),
         (true, _) => {
             or_raise(conflicts::start(desc));
             or_raise(indexing::start_cascade(desc))

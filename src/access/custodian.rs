@@ -87,7 +87,7 @@ pub fn destroy_key(call: &mut Call) -> Result<Value> {
     request.vault = ring.vault(key.vault).ok().map(|vault| vault.name.clone());
     let id = requests::open(&request)?;
     pgrx::notice!(
-        "{} stored values use the key and will never be revealed again; constants in views and defaults, replicas and backups are not counted",
+        "{} stored values use the key and will never be revealed again; arrays, rows, constants in views and defaults, replicas and backups are not counted",
         uses.unwrap_or(0)
     );
     Ok(id.into())

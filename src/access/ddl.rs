@@ -13,7 +13,7 @@ use crate::pg::definition::{self, Verdict};
 use crate::pg::{catalog, ddl, session, using};
 
 const NEEDS_SEARCH: &str = "It keeps, orders or compares card numbers: an officer grants the capability search to the role that \
-                            defines it; a unique or foreign key can be made while the table is empty.";
+                            defines it; an index or foreign key can be made while the table is empty.";
 
 const NEEDS_EXPORT: &str = "A card number in a definition lies in the catalogs in its sealed form, for everybody to read: \
                             leave it out, or have an officer grant export.";
@@ -24,7 +24,7 @@ pub fn check_statement(node: *mut pg_sys::Node) -> Result<()> {
         search::require().map_err(|e| e.hint(NEEDS_SEARCH))?;
     }
     let is_in_force = || !Ring::get().is_ok_and(|ring| ring.is_unaccepted());
-    if ddl::changes_members(node) && !is_ours_to_do() && is_in_force() {
+    if ddl::changes_members(node) && !session::in_extension_script() && is_in_force() {
         return Err(refuse_change());
     }
     if ddl::prints_skipped_pan(node) {
@@ -48,7 +48,7 @@ pub fn check_done(node: *mut pg_sys::Node) -> Result<()> {
     let has_family = |catalog: &catalog::Catalog| catalog.protected_tables().any(definition::is_inherited);
     if ddl::may_inherit(node)
         && catalog::get().is_some_and(|catalog| has_family(&catalog))
-        && !is_ours_to_do()
+        && !session::in_extension_script()
     {
         return Err(refuse_change());
     }
@@ -62,7 +62,7 @@ pub fn extension_ends() {
 
 /// An object was made: `column` and `is_internal` as `definition::created` has them.
 pub fn object_created(class: pg_sys::Oid, object: pg_sys::Oid, column: i32, is_internal: bool) -> Result<()> {
-    if is_ours_to_do() {
+    if session::in_extension_script() {
         return Ok(());
     }
     let is_again = is_internal || ddl::is_reindexing();
@@ -104,7 +104,7 @@ fn check_content(verdict: Verdict) -> Result<()> {
 /// An object is altered or dropped: 42501 if it is one of ours, whoever does it, but for our own script and the
 /// end of the whole extension.
 pub fn object_changes(class: pg_sys::Oid, object: pg_sys::Oid, drops: bool) -> Result<()> {
-    if is_ours_to_do() || (drops && ddl::dropping_extension()) {
+    if session::in_extension_script() || (drops && ddl::dropping_extension()) {
         return Ok(());
     }
     let verdict = if drops { Verdict::default() } else { definition::altered(class.to_u32(), object) };
@@ -116,11 +116,6 @@ pub fn object_changes(class: pg_sys::Oid, object: pg_sys::Oid, drops: bool) -> R
         return Ok(());
     }
     Err(refuse_change())
-}
-
-/// Whether what is done to objects of ours is done by our own script, or by pg_upgrade, which makes them one by one.
-fn is_ours_to_do() -> bool {
-    session::in_extension_script() || session::is_upgrading()
 }
 
 fn refuse_change() -> Error {

@@ -12,12 +12,15 @@ use crate::pg::activity::{self, Kind};
 use crate::pg::typed::{self, Known};
 use crate::pg::{caller, query, relation};
 
-const HINT: &str = "A stored card number is written to a table that compares it (by an index, a foreign key, a hash partition) \
-                    by roles with the capability search only: write the number itself, or have an officer grant search.";
+const HINT: &str = "A stored card number is written to a table that compares it (by an index, a foreign key, a hash partition, in an \
+                    array or row) by roles with the capability search only: write the number itself, or have an officer grant search.";
 
 /// A statement that writes starts: 42501 if it writes stored card numbers where they are compared, for a user who may
 /// not compare. What it is, for the comparisons to come.
 pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<Kind> {
+    if query::makes_containers(desc) {
+        search::require_quietly().map_err(|_| refuse())?;
+    }
     let compares = query::targets(desc).into_iter().any(relation::has_pan_key);
     if !compares {
         return Ok(Kind::OtherWrite);
@@ -41,6 +44,32 @@ pub fn start_cascade(desc: *mut pg_sys::QueryDesc) -> Result<Kind> {
         true => judge(desc, true, true).map(Kind::ForeignKeyWrite),
         false => Ok(Kind::ForeignKeyWrite(activity::new_write())),
     }
+}
+
+/// A foreign-key statement that only reads starts: what it looks for was written by a statement that was judged before
+/// the table had that key, if a row has moved to another partition.
+pub fn start_read(desc: *mut pg_sys::QueryDesc) -> Result<Kind> {
+    let mut compares = false;
+    query::for_each_parameter_with_pan(desc, |_| compares = true);
+    if compares {
+        match activity::innermost() {
+            Some(Kind::OtherWrite) => search::require_quietly().map_err(|_| refuse())?,
+            _ => judge_again()?,
+        }
+    }
+    Ok(Kind::ForeignKeyRead)
+}
+
+/// What runs was judged by the keys that tables had then. What was typed is so for ever.
+fn judge_again() -> Result<()> {
+    let Some(outdated) = activity::outdated() else { return Ok(()) };
+    let cascades = matches!(activity::innermost(), Some(Kind::ForeignKeyWrite(_)));
+    let known = Known { parameters: true, cascades, is_typed: |_| true };
+    match typed::writes_typed(query::plan(outdated as *mut pg_sys::QueryDesc), known) {
+        true => activity::is_judged(outdated),
+        false => return Err(refuse()),
+    }
+    Ok(())
 }
 
 fn judge(desc: *mut pg_sys::QueryDesc, parameters: bool, cascades: bool) -> Result<u32> {
@@ -81,14 +110,23 @@ pub fn check(by_index: bool) -> Result<()> {
     match activity::innermost() {
         // Where nothing runs, an index is built or a table rewritten: judged when it was defined.
         None => Ok(()),
-        Some(Kind::Utility | Kind::Compares | Kind::Write(_) | Kind::ForeignKeyWrite(_)) => Ok(()),
-        Some(Kind::ForeignKeyRead) => Ok(()),
+        Some(Kind::Write(_) | Kind::ForeignKeyWrite(_)) => judge_again(),
+        Some(Kind::Utility | Kind::Compares | Kind::ForeignKeyRead) => Ok(()),
         Some(Kind::Query) if by_index => Ok(()),
         // What is built anew is as it was; statistics are not taken so.
         Some(Kind::Vacuum) if !caller::is_analyzing() => Ok(()),
         Some(Kind::Query | Kind::OtherWrite | Kind::Vacuum) => {
             search::require_quietly().map_err(|_| search::refuse())
         }
+    }
+}
+
+/// The same for a hash. A hash index that is built anew shows by its size how many of them fall together, whatever else
+/// was deleted from the table or added to it.
+pub fn check_hash(by_index: bool) -> Result<()> {
+    match activity::innermost() {
+        Some(Kind::Utility | Kind::Vacuum) => search::require_quietly().map_err(|_| search::refuse()),
+        _ => check(by_index),
     }
 }
 

@@ -18,12 +18,9 @@ use crate::pg::identity::as_owner;
 
 /// Columns that hold or may take values of a vault, by table; a partitioned table stands for its partitions.
 const COLUMNS: &str = "SELECT c.oid::pg_catalog.regclass::text, c.relkind::text, c.relowner, \
-        array_agg(pg_catalog.quote_ident(a.attname) ORDER BY a.attnum) FILTER (WHERE a.attgenerated = '') \
-    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
-    JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-    WHERE 'pci.pan'::pg_catalog.regtype IN (t.oid, t.typbasetype) AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'm') \
-        AND NOT c.relispartition AND (c.relkind <> 'm' OR c.relispopulated) AND NOT pg_catalog.pg_is_other_temp_schema(c.relnamespace) \
-        AND greatest(a.atttypmod, t.typtypmod, 0) IN (0, $1) \
+        array_agg(pg_catalog.quote_ident(k.name) ORDER BY k.number) FILTER (WHERE NOT k.is_generated) \
+    FROM pci.card_columns k JOIN pg_catalog.pg_class c ON c.oid = k.relation \
+    WHERE NOT c.relispartition AND (c.relkind <> 'm' OR c.relispopulated) AND k.vault IN (0, $1) \
     GROUP BY c.oid, c.relkind, c.relowner ORDER BY c.oid";
 
 /// A table and those of its columns.

@@ -59,7 +59,7 @@ const ROLE_CATALOGS: [u32; 3] = [1260, 1261, 3592];
 pub fn check_catalog_write(relation: pg_sys::Oid, is_here: bool) -> Result<()> {
     let is_catalog = relation.to_u32() < pg_sys::FirstNormalObjectId && session::is_catalog(relation);
     let is_guarded = ROLE_CATALOGS.contains(&relation.to_u32()) || (is_here && is_catalog);
-    if is_guarded && !session::in_extension_script() && !session::is_upgrading() {
+    if is_guarded && !session::in_extension_script() {
         crate::audit::record(crate::audit::Class::Denied, "write to a system catalog");
         return Err(Error::denied("system catalogs are not written by hand")
             .hint("Use the statement for it, such as ALTER TABLE, CREATE ROLE or GRANT."));

@@ -48,7 +48,7 @@ pub fn hash(call: &mut Call) -> Result<Value> {
     match asks(call)? {
         // Statistics would tell which numbers are equal: to them each stored value is one of its own.
         Asks::Statistics => return Ok((super::fingerprint(call.bytes(0)) as i32).into()),
-        Asks::Index => indexing::check(call.is_by_index())?,
+        Asks::Index => indexing::check_hash(call.is_by_index())?,
         Asks::Expression => {}
     }
     Ok((call.pan(0)?.hash32() as i32).into())

@@ -3,7 +3,7 @@
 //! A comparison that no expression asks for is made by an index, a partition or a sort: for whom, only this tells.
 
 use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use pgrx::pg_sys::NodeTag;
 
@@ -46,15 +46,26 @@ struct Frame {
     kind: Kind,
     /// Of a utility statement: which.
     statement: NodeTag,
-    outer: Permit,
+    /// The address of a query; 0 for anything else.
+    query: usize,
 }
 
-// Queries that were started and are more than `Query`, by address.
-static STARTED: Local<RefCell<Vec<(usize, Kind)>>> = Local::new(RefCell::new(Vec::new()));
+/// A query that was started and is more than `Query`.
+struct Started {
+    /// Its address.
+    query: usize,
+    kind: Kind,
+    /// What `CHANGES` was when it was judged.
+    judged: u64,
+}
+
+static STARTED: Local<RefCell<Vec<Started>>> = Local::new(RefCell::new(Vec::new()));
 static RUNNING: Local<RefCell<Vec<Frame>>> = Local::new(RefCell::new(Vec::new()));
 static SERIAL: Local<Cell<u32>> = Local::new(Cell::new(0));
 // Of this backend alone: static because every comparison of an index asks.
 static PERMIT: AtomicU8 = AtomicU8::new(Permit::Differing as u8);
+// How often this backend was told that a relation has changed.
+static CHANGES: AtomicU64 = AtomicU64::new(0);
 
 impl Kind {
     /// Index builds and the like are judged when they are defined.
@@ -86,21 +97,21 @@ pub fn new_write() -> u32 {
 pub fn starts(query: usize, kind: Kind) {
     STARTED.with_borrow_mut(|started| {
         // An address is used again after a failure cut its query off.
-        started.retain(|(other, _)| *other != query);
+        started.retain(|other| other.query != query);
         if kind != Kind::Query {
-            started.push((query, kind));
+            started.push(Started { query, kind, judged: CHANGES.load(Relaxed) });
         }
     });
 }
 
 /// What a query that was started is; None for a plain one.
 pub fn started(query: usize) -> Option<Kind> {
-    STARTED.with_borrow(|started| started.iter().find(|(other, _)| *other == query).map(|(_, kind)| *kind))
+    STARTED.with_borrow(|started| started.iter().find(|other| other.query == query).map(|found| found.kind))
 }
 
 /// A query is over.
 pub fn ends(query: usize) {
-    STARTED.with_borrow_mut(|started| started.retain(|(other, _)| *other != query));
+    STARTED.with_borrow_mut(|started| started.retain(|other| other.query != query));
 }
 
 /// Whether any query was started that is more than a plain one.
@@ -110,32 +121,72 @@ pub fn has_started() -> bool {
 
 /// A query is run (or finished, which runs its triggers). What is returned goes to [`leave`].
 pub fn enter_query(query: usize) -> usize {
-    enter(started(query).unwrap_or(Kind::Query))
+    enter_frame(Frame { kind: started(query).unwrap_or(Kind::Query), statement: NodeTag::T_Invalid, query })
 }
 
-/// Something is run. What is returned goes to [`leave`].
-pub fn enter(kind: Kind) -> usize {
-    enter_statement(kind, NodeTag::T_Invalid)
-}
-
-/// The same for a utility statement.
+/// Something else is run: of a utility statement, which. What is returned goes to [`leave`].
 pub fn enter_statement(kind: Kind, statement: NodeTag) -> usize {
-    RUNNING.with_borrow_mut(|running| {
-        let depth = running.len();
-        running.push(Frame { kind, statement, outer: permit() });
-        PERMIT.store(kind.permit() as u8, Relaxed);
-        depth
-    })
+    enter_frame(Frame { kind, statement, query: 0 })
+}
+
+fn enter_frame(frame: Frame) -> usize {
+    let depth = RUNNING.with_borrow_mut(|running| {
+        running.push(frame);
+        running.len() - 1
+    });
+    renew_permit();
+    depth
 }
 
 /// What was entered at this depth is over, and all that it called: also where a failure cut it off.
 pub fn leave(depth: usize) {
-    RUNNING.with_borrow_mut(|running| {
-        if let Some(frame) = running.get(depth) {
-            PERMIT.store(frame.outer as u8, Relaxed);
-            running.truncate(depth);
+    let was_entered = RUNNING.with_borrow_mut(|running| {
+        let was_entered = depth < running.len();
+        running.truncate(depth);
+        was_entered
+    });
+    if was_entered {
+        renew_permit();
+    }
+}
+
+/// A relation has changed: what was judged by the keys that tables have is judged again before it compares.
+pub fn relation_changes() {
+    CHANGES.fetch_add(1, Relaxed);
+    renew_permit();
+}
+
+/// The query that runs innermost, if it is one that writes and was judged before some relation changed.
+pub fn outdated() -> Option<usize> {
+    RUNNING.with_borrow(|running| running.last().filter(|frame| frame.is_outdated()).map(|frame| frame.query))
+}
+
+/// A query was judged again.
+pub fn is_judged(query: usize) {
+    STARTED.with_borrow_mut(|started| {
+        for found in started.iter_mut().filter(|other| other.query == query) {
+            found.judged = CHANGES.load(Relaxed);
         }
     });
+    renew_permit();
+}
+
+fn renew_permit() {
+    let permit = RUNNING.with_borrow(|running| running.last().map_or(Permit::Differing, Frame::permit));
+    PERMIT.store(permit as u8, Relaxed);
+}
+
+impl Frame {
+    fn permit(&self) -> Permit {
+        if self.is_outdated() { Permit::None } else { self.kind.permit() }
+    }
+
+    fn is_outdated(&self) -> bool {
+        let now = CHANGES.load(Relaxed);
+        self.kind.write().is_some()
+            && self.query != 0
+            && STARTED.with_borrow(|started| started.iter().any(|s| s.query == self.query && s.judged != now))
+    }
 }
 
 /// How deep what runs is nested.

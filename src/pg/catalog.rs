@@ -34,8 +34,7 @@ pub struct Catalog {
     tables: [pg_sys::Oid; TABLES.len()],
 }
 
-/// First the index of the grants, which no query names: it stands for "compares card numbers" among the relations that a
-/// plan depends on.
+/// First the index of the grants, which no query names: what a plan that compares card numbers depends on.
 const TABLES: [&str; 8] = [
     "access_grant_pkey",
     "installation",
@@ -53,7 +52,7 @@ impl Catalog {
         TABLES.iter().position(|t| *t == name).map_or(pg_sys::InvalidOid, |i| self.tables[i])
     }
 
-    /// What stands for "compares card numbers".
+    /// What a plan that compares card numbers depends on, so that it is made anew when a grant changes.
     pub fn mark(&self) -> pg_sys::Oid {
         self.tables[0]
     }
@@ -95,8 +94,6 @@ impl Catalog {
 static CATALOG: Local<RefCell<Option<Option<std::rc::Rc<Catalog>>>>> = Local::new(RefCell::new(None));
 static CONTAINS: Local<RefCell<FxHashMap<pg_sys::Oid, bool>>> =
     Local::new(RefCell::new(FxHashMap::with_hasher(FxBuildHasher)));
-// Its mark, once it was looked up.
-static MARK: Local<Cell<pg_sys::Oid>> = Local::new(Cell::new(pg_sys::InvalidOid));
 static REGISTERED: Local<Cell<bool>> = Local::new(Cell::new(false));
 
 // Of this backend alone, as everything in this module: static because they are asked several times a statement.
@@ -169,23 +166,14 @@ pub fn get() -> Option<std::rc::Rc<Catalog>> {
     if let Some(known) = CATALOG.with_borrow(Clone::clone) {
         return known;
     }
-    if !session::can_read_catalog() {
+    // pg_upgrade makes our objects one by one: until it is done there is nothing to rely on, nor any data.
+    if !session::can_read_catalog() || session::is_upgrading() {
         return None;
     }
     register();
     let found = look_up().map(std::rc::Rc::new);
-    MARK.set(found.as_ref().map_or(pg_sys::InvalidOid, |it| it.mark()));
     CATALOG.set(Some(found.clone()));
     found
-}
-
-/// What stands for "compares card numbers" among the relations that a plan depends on, where the extension is in this
-/// database.
-pub fn mark() -> Option<pg_sys::Oid> {
-    match MARK.get() {
-        pg_sys::InvalidOid => get().map(|catalog| catalog.mark()),
-        mark => Some(mark),
-    }
 }
 
 /// Whether values of the type hold card numbers: `pci.pan`, its domains, arrays, rows, ranges.
@@ -204,6 +192,12 @@ pub fn contains_pan(type_oid: pg_sys::Oid) -> bool {
     let found = parts(type_oid).into_iter().any(contains_pan);
     CONTAINS.with_borrow_mut(|map| map.insert(type_oid, found));
     found
+}
+
+/// Whether one value of the type may hold several card numbers, or one beside something else: arrays, rows, ranges. Stored,
+/// it is compressed, and how well tells what in it is equal.
+pub fn is_container(type_oid: pg_sys::Oid) -> bool {
+    contains_pan(type_oid) && !is_pan(type_oid)
 }
 
 /// Whether a type is `pci.pan` or a domain over it.
@@ -345,7 +339,6 @@ fn defer() -> bool {
 fn reset() {
     bump();
     CATALOG.set(None);
-    MARK.set(pg_sys::InvalidOid);
     CONTAINS.with_borrow_mut(FxHashMap::clear);
 }
 

@@ -27,7 +27,6 @@ pub struct Verdict {
     pub constant: bool,
 }
 
-const BTREE_AND_HASH: [u32; 2] = [403, 405];
 const INTERNAL_AND_C: [u32; 2] = [12, 13];
 
 /// An object was made. `column` is what the hook got: 0, or the number of a column of `object`, a table. `is_internal`:
@@ -236,8 +235,8 @@ fn statistics(row: &Row) -> Verdict {
     .with(seen)
 }
 
-/// An index, if the relation is one: over expressions, or over card numbers that are there and that it compares. How
-/// big another kind of index than a B-tree or hash gets tells which of its keys are equal.
+/// An index, if the relation is one: over expressions, or over card numbers that are there. How big it gets tells which
+/// of those are equal: by what a hash bucket takes, and by what a B-tree keeps to tell its pages apart.
 fn index(object: pg_sys::Oid, is_internal: bool) -> Verdict {
     let row = find(INDEX, object, false, |row| {
         let flag = |name| row.named::<bool>(name) == Some(true);
@@ -247,18 +246,14 @@ fn index(object: pg_sys::Oid, is_internal: bool) -> Verdict {
         // REINDEX CONCURRENTLY makes one again that is there.
         let is_copy = is_internal && !flag("indisvalid");
         let table = row.named::<pg_sys::Oid>("indrelid").unwrap_or_default();
-        let is_unique = flag("indisunique") || flag("indisexclusion");
-        (table, is_unique, is_copy, flag("indisready"), columns, trees)
+        (table, is_copy, flag("indisready"), columns, trees)
     });
-    let Some((table, is_unique, is_copy, is_ready, columns, (expressions, predicate))) = row else {
+    let Some((table, is_copy, is_ready, columns, (expressions, predicate))) = row else {
         return Verdict::default();
     };
     let ours = !is_copy && catalog::get().is_some_and(|catalog| catalog.is_protected_table(table));
-    let of_itself = find(RELATION, object, false, |row| {
-        let method = row.named::<pg_sys::Oid>("relam").unwrap_or_default();
-        (!BTREE_AND_HASH.contains(&method.to_u32()), row.named("relispartition") == Some(true))
-    });
-    let (merges, is_of_a_parent) = of_itself.unwrap_or_default();
+    let is_partition =
+        find(RELATION, object, false, |row| row.named::<bool>("relispartition")).flatten() == Some(true);
     let mut seen = Seen::default();
     // SAFETY: lists of analysed expressions, or null.
     let expression_of_pan = unsafe {
@@ -269,9 +264,9 @@ fn index(object: pg_sys::Oid, is_internal: bool) -> Verdict {
     let over_pan = expression_of_pan || columns.into_iter().any(|column| column_holds_pan(table, column));
     // Made concurrently, it finds what was written meanwhile, where nothing was compared yet.
     let may_hold = || !is_ready || !relation::is_empty(table);
-    let compares_stored = (is_unique || merges) && over_pan && !is_copy && may_hold();
+    let compares_stored = over_pan && !is_copy && may_hold();
     let verdict = Verdict { ours, compares: compares_stored, ..Verdict::default() };
-    if is_copy || is_of_a_parent {
+    if is_copy || is_partition {
         return verdict;
     }
     Verdict { compares: compares_stored || expression_of_pan, ..verdict }.with(seen)

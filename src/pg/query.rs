@@ -31,6 +31,21 @@ pub fn targets(desc: *mut pg_sys::QueryDesc) -> Vec<pg_sys::Oid> {
     }
 }
 
+/// Whether its result becomes a table that may hold several card numbers in one value.
+pub fn makes_containers(desc: *mut pg_sys::QueryDesc) -> bool {
+    // SAFETY: a valid descriptor; a target list is one of expressions.
+    unsafe {
+        let becomes_table = (*desc).dest.as_ref().is_some_and(|d| {
+            matches!(d.mydest, pg_sys::CommandDest::DestIntoRel | pg_sys::CommandDest::DestTransientRel)
+        });
+        becomes_table
+            && list((*(*(*desc).plannedstmt).planTree).targetlist).any(|entry| {
+                let entry = &*entry.cast::<pg_sys::TargetEntry>();
+                !entry.resjunk && catalog::is_container(pg_sys::exprType(entry.expr.cast()))
+            })
+    }
+}
+
 /// Whether it deletes and does nothing else.
 pub fn only_deletes(desc: *mut pg_sys::QueryDesc) -> bool {
     // SAFETY: a valid descriptor.

@@ -91,7 +91,7 @@ struct Keys {
     /// Whether what is written is compared so that it shows: by a unique index or exclusion constraint, by a foreign
     /// key from it, by the choice of a hash partition.
     shows: bool,
-    /// Whether it is compared at all: by any index.
+    /// Whether it is compared at all: by any index, or by what compresses a value with several of them.
     compares: bool,
     /// The columns that stand beside a card number in a foreign key or the key of hash partitions.
     beside: Vec<i32>,
@@ -145,6 +145,7 @@ pub fn forget() {
     KEYS.with_borrow_mut(HashMap::clear);
     crate::pg::audited::forget();
     TREES.with_borrow_mut(HashMap::clear);
+    crate::pg::activity::relation_changes();
 }
 
 fn with_keys<T>(relation: pg_sys::Oid, f: impl FnOnce(&Keys) -> T) -> T {
@@ -261,6 +262,7 @@ unsafe fn own_keys(oid: pg_sys::Oid) -> (Keys, Vec<pg_sys::Oid>) {
             // What is unique beside a card number stays open: that it is taken is counted.
             keys.shows |= shows == Some(true);
         }
+        keys.compares |= columns(relation).any(|column| catalog::is_container((*column).atttypid));
         let children = partition::children(relation);
         pg_sys::RelationClose(relation);
         (keys, children)
@@ -289,6 +291,20 @@ unsafe fn pan_index(relation: pg_sys::Relation, index: pg_sys::Oid) -> Option<bo
         let shows = (*form).indisunique || (*form).indisexclusion;
         pg_sys::RelationClose(index);
         holds_pan.then_some(shows)
+    }
+}
+
+/// The columns of a relation.
+///
+/// # Safety
+/// `relation` is open, for as long as the iterator is used.
+unsafe fn columns(relation: pg_sys::Relation) -> impl Iterator<Item = *const pg_sys::FormData_pg_attribute> {
+    // SAFETY: by contract.
+    unsafe {
+        let descriptor = (*relation).rd_att;
+        (0..(*descriptor).natts as usize)
+            .map(move |i| compat::attribute(descriptor, i))
+            .filter(|column| !(**column).attisdropped)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::pg::catalog::{self, Catalog};
 use crate::pg::nodes::{integers, list};
 use crate::pg::plan::for_each_node;
 use crate::pg::relation;
-use crate::pg::typed_value::Place;
+use crate::pg::typed_value::{Inner, Place};
 
 /// Expressions that are looked at, at most.
 const MAX_STEPS: u32 = 100_000;
@@ -73,7 +73,7 @@ impl Statement<'_> {
             let Some(&(first, _)) = self.tables.first() else { return false };
             let values = match self.write.operation {
                 C::CMD_INSERT => {
-                    let place = Place { same: &[], below, proposed: false };
+                    let place = Place { same: &[], below, inner: Inner::None };
                     entries((*below).targetlist).all(|entry| self.expression((*entry).expr.cast(), place))
                 }
                 C::CMD_UPDATE => {
@@ -86,7 +86,7 @@ impl Statement<'_> {
                             let same = self.tables.iter().zip(&columns);
                             let same: Vec<_> =
                                 same.filter_map(|(t, c)| Some((t.0, integers(*c).nth(i)?))).collect();
-                            let place = Place { same: &same, below, proposed: false };
+                            let place = Place { same: &same, below, inner: Inner::None };
                             self.expression((*entry).expr.cast(), place)
                         })
                 }
@@ -101,7 +101,7 @@ impl Statement<'_> {
             let columns = self.write.onConflictCols;
             let conflict = self.tables.iter().all(|&(_, table)| self.leaves_keys(table, columns))
                 && integers(columns).zip(entries(self.write.onConflictSet)).all(|(column, entry)| {
-                    let place = Place { same: &[(first, column)], below, proposed: true };
+                    let place = Place { same: &[(first, column)], below, inner: Inner::Proposed };
                     self.expression((*entry).expr.cast(), place)
                 });
             values && conflict
@@ -114,17 +114,17 @@ impl Statement<'_> {
         use pg_sys::CmdType as C;
         // SAFETY: by contract.
         unsafe {
-            let nothing = std::ptr::null_mut();
+            let below = self.write.plan.lefttree;
             let mut values = entries(action.targetList).map(|entry| (*entry).expr.cast());
             match action.commandType {
                 C::CMD_INSERT => {
-                    let place = Place { same: &[], below: nothing, proposed: false };
+                    let place = Place { same: &[], below, inner: Inner::Source };
                     values.all(|value| self.expression(value, place))
                 }
                 C::CMD_UPDATE => {
                     self.leaves_keys(table, action.updateColnos)
                         && integers(action.updateColnos).zip(values).all(|(column, value)| {
-                            let place = Place { same: &[(number, column)], below: nothing, proposed: false };
+                            let place = Place { same: &[(number, column)], below, inner: Inner::Source };
                             self.expression(value, place)
                         })
                 }

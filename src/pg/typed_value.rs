@@ -16,8 +16,18 @@ pub(super) struct Place<'a> {
     pub(super) same: &'a [(i32, i32)],
     /// The node whose rows the expression is over.
     pub(super) below: *mut pg_sys::Plan,
-    /// Whether inner variables are values that were judged already: those that INSERT proposed.
-    pub(super) proposed: bool,
+    /// What inner variables are, where no join is below.
+    pub(super) inner: Inner,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inner {
+    /// Nothing special.
+    None,
+    /// Values that were judged already: those that INSERT proposed.
+    Proposed,
+    /// The rows of `Place::below`: those that MERGE takes its values from.
+    Source,
 }
 
 impl Statement<'_> {
@@ -36,6 +46,10 @@ impl Statement<'_> {
             }
             let same = |node: *mut pg_sys::Node| self.expression(node, place);
             let all = |nodes: *mut pg_sys::List| list(nodes).all(|node| self.expression(node, place));
+            // What puts several into one value does not put what was typed beside what is there.
+            let stays = if catalog::is_pan(pg_sys::exprType(node)) { place.same } else { &[] };
+            let within = Place { same: stays, ..place };
+            let parts = |nodes: *mut pg_sys::List| list(nodes).all(|node| self.expression(node, within));
             match (*node).type_ {
                 NodeTag::T_Const => self.known.parameters && self.constant(&*node.cast()),
                 NodeTag::T_Param => {
@@ -48,23 +62,24 @@ impl Statement<'_> {
                 // From text: what a stored card number gives as text is a mask.
                 NodeTag::T_CoerceViaIO => !holds_pan((*node.cast::<pg_sys::CoerceViaIO>()).arg.cast()),
                 NodeTag::T_CoalesceExpr => all((*node.cast::<pg_sys::CoalesceExpr>()).args),
-                NodeTag::T_ArrayExpr => all((*node.cast::<pg_sys::ArrayExpr>()).elements),
+                NodeTag::T_ArrayExpr => parts((*node.cast::<pg_sys::ArrayExpr>()).elements),
                 NodeTag::T_CaseExpr => {
                     let case = &*node.cast::<pg_sys::CaseExpr>();
                     same(case.defresult.cast())
                         && list(case.args).all(|when| same((*when.cast::<pg_sys::CaseWhen>()).result.cast()))
                 }
-                NodeTag::T_RowExpr => all((*node.cast::<pg_sys::RowExpr>()).args),
+                NodeTag::T_RowExpr => parts((*node.cast::<pg_sys::RowExpr>()).args),
                 NodeTag::T_SubscriptingRef => {
                     let part = &*node.cast::<pg_sys::SubscriptingRef>();
-                    same(part.refexpr.cast()) && same(part.refassgnexpr.cast())
+                    self.expression(part.refexpr.cast(), within)
+                        && self.expression(part.refassgnexpr.cast(), within)
                 }
                 // PostgreSQL's functions and ours make of text, or of what they are given.
                 NodeTag::T_FuncExpr => {
                     let call = &*node.cast::<pg_sys::FuncExpr>();
                     let is_known = call.funcid.to_u32() < pg_sys::FirstNormalObjectId
                         || self.catalog.is_ours(call.funcid);
-                    is_known && all(call.args)
+                    is_known && parts(call.args)
                 }
                 NodeTag::T_Var => self.variable(&*node.cast(), place),
                 // What a document gives comes from text, as above.
@@ -98,8 +113,12 @@ impl Statement<'_> {
     unsafe fn variable(&self, var: &pg_sys::Var, place: Place<'_>) -> bool {
         // SAFETY: by contract.
         unsafe {
-            if place.proposed && var.varno == pg_sys::INNER_VAR {
-                return true;
+            match place.inner {
+                Inner::Proposed if var.varno == pg_sys::INNER_VAR => return true,
+                Inner::Source if var.varno == pg_sys::INNER_VAR && var.varattno > 0 => {
+                    return self.output(place.below, var.varattno as usize - 1, place);
+                }
+                _ => {}
             }
             place.same.contains(&(var.varno, i32::from(var.varattno))) || self.column(place.below, var, place)
         }
@@ -167,6 +186,8 @@ impl Statement<'_> {
                 | NodeTag::T_Sort
                 | NodeTag::T_IncrementalSort
                 | NodeTag::T_Material
+                | NodeTag::T_Memoize
+                | NodeTag::T_Hash
                 | NodeTag::T_Gather
                 | NodeTag::T_LockRows => var.varno == pg_sys::OUTER_VAR && of((*node).lefttree),
                 _ => false,
@@ -196,7 +217,7 @@ impl Place<'_> {
     /// An expression that a node further down works out. Each row of the table that is written comes from below once: its
     /// columns are the same there.
     fn at(self, below: *mut pg_sys::Plan) -> Self {
-        Self { below, proposed: false, ..self }
+        Self { below, inner: Inner::None, ..self }
     }
 }
 

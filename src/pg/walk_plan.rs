@@ -8,13 +8,15 @@ use pgrx::pg_sys::NodeTag;
 use crate::pg::call::varlena_bytes;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::compat;
-use crate::pg::nodes::{integers, list, oids};
+use crate::pg::nodes::{integers, list};
 use crate::pg::operand;
 use crate::pg::plan::{self, for_each_node};
 use crate::pg::walk::{expression_compares, vaults_in};
 
 /// In place of a system cache: entries of a plan's dependencies that name vaults.
 const NO_CACHE: i32 = i32::MAX;
+/// The mark itself, among the numbers of vaults, which begin with 1.
+const MARK: i32 = 0;
 
 /// Numbers of vaults, kept as PostgreSQL keeps lists while a statement is planned.
 #[derive(Clone, Copy)]
@@ -41,28 +43,33 @@ impl Vaults {
 
 /// Names the vaults that a plan compares in beside its mark.
 pub fn mark_vaults(plan: *mut pg_sys::PlannedStmt, vaults: &[i32]) {
-    for vault in vaults {
-        // SAFETY: a plan that the planner has just made, in its memory context. PostgreSQL looks for entries of a
-        // cache that it has, and copies the others with the plan.
-        unsafe {
-            let size = size_of::<pg_sys::PlanInvalItem>();
-            let item = pg_sys::palloc0(size).cast::<pg_sys::PlanInvalItem>();
-            ((*item).type_, (*item).cacheId) = (NodeTag::T_PlanInvalItem, NO_CACHE);
-            (*item).hashValue = *vault as u32;
-            (*plan).invalItems = pg_sys::lappend((*plan).invalItems, item.cast());
-        }
-    }
+    vaults.iter().for_each(|vault| note(plan, *vault));
 }
 
 /// The vaults that the mark names.
 pub fn marked_vaults(plan: *mut pg_sys::PlannedStmt) -> Vec<i32> {
-    // SAFETY: a valid plan.
+    notes(plan).filter(|vault| *vault != MARK).collect()
+}
+
+fn note(plan: *mut pg_sys::PlannedStmt, number: i32) {
+    // SAFETY: a plan that the planner has just made, in its memory context. PostgreSQL looks for entries of a cache that
+    // it has, and copies the others with the plan.
+    unsafe {
+        let size = size_of::<pg_sys::PlanInvalItem>();
+        let item = pg_sys::palloc0(size).cast::<pg_sys::PlanInvalItem>();
+        ((*item).type_, (*item).cacheId) = (NodeTag::T_PlanInvalItem, NO_CACHE);
+        (*item).hashValue = number as u32;
+        (*plan).invalItems = pg_sys::lappend((*plan).invalItems, item.cast());
+    }
+}
+
+fn notes(plan: *mut pg_sys::PlannedStmt) -> impl Iterator<Item = i32> {
+    // SAFETY: a valid plan, whose list is one of such items.
     unsafe {
         list((*plan).invalItems)
             .map(|item| &*item.cast::<pg_sys::PlanInvalItem>())
             .filter(|item| item.cacheId == NO_CACHE)
             .map(|item| item.hashValue as i32)
-            .collect()
     }
 }
 
@@ -99,15 +106,12 @@ pub fn mark(plan: *mut pg_sys::PlannedStmt) {
     unsafe {
         (*plan).relationOids = pg_sys::lappend_oid((*plan).relationOids, catalog.mark());
     }
+    note(plan, MARK);
 }
 
-/// Whether the plan is marked.
+/// Whether the plan is marked. What it depends on does not tell: a literal OID is among that, too.
 pub fn is_marked(plan: *mut pg_sys::PlannedStmt) -> bool {
-    // SAFETY: a valid plan; relationOids is a list of OIDs.
-    unsafe {
-        let relations = (*plan).relationOids;
-        !relations.is_null() && catalog::mark().is_some_and(|mark| oids(relations).any(|oid| oid == mark))
-    }
+    notes(plan).any(|number| number == MARK)
 }
 
 /// Whether a plan compares card numbers.

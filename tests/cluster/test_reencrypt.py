@@ -308,6 +308,28 @@ def test_a_foreign_key_that_would_lose_values_is_refused(place, action):
         place.execute("SELECT pci.revoke_access('postgres', 'default', 'search')", user="ann")
 
 
+# Of operators that would fit better than PostgreSQL's own, were an operand of another type: left, right, result, the real one.
+OPERATORS = [("oid", "regclass", "boolean", "="), ("oid", "oid", "boolean", "="), ("text", "bigint", "text", "||"),
+             ("bigint", "text", "text", "||"), ("float8", "int", "float8", "/"), ("float8", "numeric", "float8", "-"), ("name", "text", "boolean", "="),
+             ('"char"', "text", "boolean", "="), ("tid", "text", "boolean", ">="), ("tid", "text", "boolean", "<"), ("bigint", "int", "boolean", ">"),
+             ("bigint", "int", "boolean", "="), ("int", "int", "boolean", "<"), ("int", "int", "int", "/"), ("bigint", "bigint", "bigint", "/")]
+
+
+def test_no_code_of_others_runs_with_a_custodians_rights(many):
+    """Operators in schema public, where somebody may create: what CALL reads is of PostgreSQL's own types."""
+    many.execute("GRANT CREATE ON SCHEMA public TO plain")
+    try:
+        with many.connect("plain") as conn:
+            for i, (left, right, result, name) in enumerate(OPERATORS):
+                conn.execute(f"CREATE FUNCTION public.f{i}({left}, {right}) RETURNS {result} LANGUAGE plpgsql AS "
+                             f"$$ BEGIN RAISE EXCEPTION 'as %: {name}', current_user; END $$;"
+                             f"CREATE OPERATOR public.{name} (FUNCTION = public.f{i}, LEFTARG = {left}, RIGHTARG = {right})")
+        reencrypt(many, batch_size=500, max_rate=1_000_000)
+        assert outdated(many) == 0
+    finally:
+        many.execute("REVOKE CREATE ON SCHEMA public FROM plain; DROP OWNED BY plain; GRANT ALL ON payments TO plain")
+
+
 @pytest.mark.parametrize("sql,sqlstate", [
     ("CALL pci.reencrypt('pci.requests', 'reason')", "42809"), ("CALL pci.reencrypt('many', 'note')", "42883"),
     ("CALL pci.reencrypt('many', 'nothing')", "42703"), ("CALL pci.reencrypt('many', 'card', 0)", "22023"),

@@ -7,6 +7,7 @@ import shutil
 import psycopg
 import pytest
 from conftest import AMEX, CLEAR, DISCOVER, MASKED, MASTERCARD, VISA, VISA_2, VISA_3
+from test_search import searching
 
 TABLES = """
 SET search_path = public;
@@ -15,7 +16,6 @@ CREATE TABLE parts (id int, card pci.pan) PARTITION BY HASH (card);
 CREATE TABLE parts0 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 0);
 CREATE TABLE parts1 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 1);
 CREATE TABLE bound (id int, card pci.pan('default'), cards pci.pan[]);
-CREATE INDEX payments_hash ON payments USING hash (card);
 CREATE VIEW masked AS SELECT id, card::text FROM payments;
 GRANT ALL ON child, parts, bound TO "full", look;
 """
@@ -26,6 +26,8 @@ PARTS = [(1, VISA), (2, MASTERCARD), (3, AMEX), (4, DISCOVER)]
 def source(module_cluster):
     one = module_cluster()
     one.execute(TABLES)
+    with searching(one, "postgres"):
+        one.execute("CREATE INDEX payments_hash ON payments USING hash (card)")
     with one.connect("full") as conn:
         conn.execute(f"INSERT INTO child VALUES (1, '{VISA}'), (2, '{AMEX}')")
         for row in PARTS:

@@ -29,9 +29,9 @@ FETCH = "SELECT card INTO c FROM {t} WHERE id = 1; SELECT card INTO d FROM guess
 
 # For the planner to work out.
 STOLEN = "CREATE FUNCTION stolen() RETURNS {} LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN (SELECT {} FROM {{t}} WHERE id = 2); END'"
-PARTED = ["CREATE TABLE x (part int, id int, card pci.pan) PARTITION BY LIST (part)", "CREATE TABLE p1 PARTITION OF x FOR VALUES IN (1)",
-          "CREATE TABLE p2 PARTITION OF x FOR VALUES IN (2)", "CREATE UNIQUE INDEX ON p2 (card)", "INSERT INTO p1 SELECT 1, id, card FROM {t}",
-          f"INSERT INTO p2 VALUES (2, 0, '{VISA}')"]
+UNINDEXED = ["CREATE TABLE x (part int, id int, card pci.pan) PARTITION BY LIST (part)", "CREATE TABLE p1 PARTITION OF x FOR VALUES IN (1)",
+             "CREATE TABLE p2 PARTITION OF x FOR VALUES IN (2)", "INSERT INTO p1 SELECT 1, id, card FROM {t}"]
+PARTED = [*UNINDEXED, "CREATE UNIQUE INDEX ON p2 (card)", f"INSERT INTO p2 VALUES (2, 0, '{VISA}')"]
 
 # name: statements; the last that matters must be refused.
 ATTACKS = {
@@ -256,10 +256,21 @@ ATTACKS = {
     "move_partition_by_expression": ["CREATE TABLE x (part int, id int, card pci.pan) PARTITION BY LIST ((part + 1))", "CREATE TABLE p1 PARTITION OF x FOR VALUES IN (2)",
                                      "CREATE TABLE p2 PARTITION OF x FOR VALUES IN (3)", "CREATE UNIQUE INDEX ON p2 (card)", "INSERT INTO p1 SELECT 1, id, card FROM {t}",
                                      f"INSERT INTO p2 VALUES (2, 0, '{VISA}')", "UPDATE x SET part = 2 WHERE id = 2"],
-    "move_partition_after_another_index": [*PARTED, "CREATE INDEX ON p1 (card)", "UPDATE x SET part = 2 WHERE id = 2"],
-    "move_partition_to_another_index": [*PARTED, "DROP INDEX p2_card_idx", "CREATE INDEX ON p2 (card)", "UPDATE x SET part = 2 WHERE id = 2"],
     "move_partition_by_cascade": [*PARTED, "CREATE TABLE parts (part int PRIMARY KEY)", "INSERT INTO parts VALUES (1), (2)", "ALTER TABLE x ALTER part SET DEFAULT 2",
                                   "ALTER TABLE x ADD FOREIGN KEY (part) REFERENCES parts ON DELETE SET DEFAULT", "DELETE FROM parts WHERE part = 1"],
+    "move_to_a_foreign_key_made_meanwhile": [*UNINDEXED, "CREATE FUNCTION make() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN ALTER TABLE p2 ADD FOREIGN KEY (card) REFERENCES own (card); RETURN true; END'",
+                                             "UPDATE x SET part = 2 WHERE part = 1 AND id = 1 AND make()"],
+    "copy_by_merge": ["MERGE INTO own USING (SELECT id, card FROM {t}) s ON false WHEN NOT MATCHED THEN INSERT (card) VALUES (s.card)"],
+    # A value that is compressed shows by its size what in it is equal.
+    "copy_array": ["CREATE TABLE x (cards pci.pan[])", "INSERT INTO x SELECT array_agg(card) FROM {t}"],
+    "copy_array_beside_guesses": ["CREATE TABLE x (cards pci.pan[])", f"INSERT INTO x SELECT ARRAY[card, '{VISA}'] FROM {{t}}"],
+    "copy_array_of_a_variable": ["CREATE TABLE x (cards pci.pan[])", do(FETCH + "INSERT INTO x VALUES (ARRAY[c, d]);")],
+    "copy_row": ["CREATE TABLE x (r {t})", "INSERT INTO x SELECT p FROM {t} p"],
+    "copy_row_of_a_domain": ["CREATE TYPE pair AS (a pci.pan, b text)", "CREATE DOMAIN dpair AS pair", "CREATE TABLE x (r dpair)", "INSERT INTO x SELECT ROW(card, 'x')::pair::dpair FROM {t}"],
+    "copy_array_as_a_table": ["CREATE TABLE x AS SELECT array_agg(card) AS cards FROM {t}"],
+    "copy_row_as_a_view": ["CREATE MATERIALIZED VIEW x AS SELECT p FROM {t} p"],
+    "copy_array_element": ["CREATE TABLE x (cards pci.pan[])", f"INSERT INTO x VALUES (ARRAY['{VISA}'::pci.pan])", f"UPDATE x SET cards[2] = '{AMEX}'"],
+    "copy_array_append": ["CREATE TABLE x (cards pci.pan[])", f"INSERT INTO x VALUES (ARRAY['{VISA}'::pci.pan])", f"UPDATE x SET cards = array_cat(cards, ARRAY['{AMEX}'::pci.pan])"],
     "copy_by_trigger": ["CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN SELECT card INTO NEW.card FROM {t} WHERE id = 2; RETURN NEW; END'",
                         "CREATE TRIGGER tr BEFORE INSERT ON own FOR EACH ROW EXECUTE FUNCTION f()", f"INSERT INTO own VALUES ('{MASTERCARD_2}')"],
     "copy_by_default": ["CREATE FUNCTION stolen() RETURNS pci.pan LANGUAGE sql VOLATILE AS 'SELECT card FROM {t} WHERE id = 2'",
@@ -282,6 +293,13 @@ ATTACKS = {
                             "CREATE TABLE x0 PARTITION OF x FOR VALUES WITH (MODULUS 1, REMAINDER 0)", f"INSERT INTO x VALUES (1, '{MASTERCARD_2}')",
                             "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN SELECT card INTO NEW.card FROM {t} WHERE id = 2; RETURN NEW; END'",
                             "CREATE TRIGGER tr BEFORE UPDATE ON x FOR EACH ROW EXECUTE FUNCTION f()", "UPDATE x SET id = 2"],
+    "build_index": ["CREATE TABLE x AS SELECT card, 'note' AS note FROM {t} WHERE id = 2", f"INSERT INTO x VALUES ('{MASTERCARD_2}', 'x')", "CREATE INDEX ON x (card, note)"],
+    "build_hash_index": ["CREATE TABLE x AS SELECT card FROM {t} WHERE id = 2", f"INSERT INTO x VALUES ('{MASTERCARD_2}')", "CREATE INDEX ON x USING hash (card)"],
+    "rebuild_hash_index": ["CREATE TABLE x (card pci.pan)", "CREATE INDEX ON x USING hash (card)", f"INSERT INTO x VALUES ('{VISA}')", "REINDEX TABLE x"],
+    "rewrite_hash_index": ["CREATE TABLE x (id int, card pci.pan)", "CREATE INDEX ON x USING hash (card)", f"INSERT INTO x VALUES (1, '{VISA}')",
+                           "ALTER TABLE x ALTER id TYPE bigint"],
+    "attach_to_an_index": ["CREATE TABLE x (part int, card pci.pan) PARTITION BY LIST (part)", "CREATE INDEX ON x (card)", "CREATE TABLE x1 AS SELECT 1 AS part, card FROM {t}",
+                           "ALTER TABLE x ATTACH PARTITION x1 FOR VALUES IN (1)"],
     "build_unique": ["CREATE TABLE x AS SELECT card FROM {t} WHERE id = 2", f"INSERT INTO x VALUES ('{MASTERCARD_2}')", "CREATE UNIQUE INDEX ON x (card)"],
     "build_unique_expression": ["CREATE TABLE x AS SELECT card FROM {t} WHERE id = 2", "CREATE UNIQUE INDEX ON x (coalesce(card, card))"],
     "add_unique": ["CREATE TABLE x AS SELECT card FROM {t} WHERE id = 2", "ALTER TABLE x ADD UNIQUE (card)"],
@@ -512,9 +530,8 @@ def test_no_index_order(arena, sql):
     """An index scan would return rows in the order of the hashes, between which guesses can be placed."""
     with arena.connect("app", autocommit=False) as conn:
         conn.execute("SET LOCAL search_path = app")
-        conn.execute("CREATE TABLE order_probe (id int, card pci.pan)")
+        conn.execute("CREATE TABLE order_probe (id int, card pci.pan); CREATE INDEX ON order_probe (card) INCLUDE (id)")
         conn.execute(f"INSERT INTO order_probe VALUES (1, '{VISA}'), (2, '{MASTERCARD}'), (3, '{AMEX}'), (-1, '{VISA_2}'), (-2, '{VISA_3}')")
-        conn.execute("CREATE INDEX ON order_probe (card) INCLUDE (id)")
         conn.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off")
         plan = "\n".join(r[0] for r in conn.execute("EXPLAIN (COSTS off) " + sql))
         assert "Index Only Scan" not in plan and "Index Scan" not in plan, plan
@@ -573,6 +590,35 @@ def test_partition_attached_while_cards_are_written(arena):
     assert_refused(outcome[0], None, [])
 
 
+# Of copies, by somebody who might compare then; and what must be refused, where `make` makes a key for the statement's rows to meet.
+MAKE = "CREATE FUNCTION make() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN {}; RETURN true; END $$"
+MOVE = "UPDATE x SET part = 2 WHERE part = 1 AND id = 1 AND make()"
+MOVES = {
+    "after_another_index": ([*PARTED, "CREATE INDEX ON p1 (card)"], ["UPDATE x SET part = 2 WHERE id = 2"]),
+    "to_another_index": ([*UNINDEXED, "CREATE INDEX ON p2 (card)"], ["UPDATE x SET part = 2 WHERE id = 2"]),
+    "to_an_index_made_meanwhile": ([*UNINDEXED, "CREATE INDEX ON p1 (card)"],
+                                   [MAKE.format(f"CREATE UNIQUE INDEX ON p2 (card); INSERT INTO p2 VALUES (2, 0, '{VISA_2}')"), MOVE]),
+    "to_a_foreign_key_made_meanwhile": ([*UNINDEXED, "CREATE INDEX ON p1 (card)"], [MAKE.format("ALTER TABLE p2 ADD FOREIGN KEY (card) REFERENCES own (card)"), MOVE]),
+    "to_a_hash_partition_made_meanwhile": (
+        [*UNINDEXED, "CREATE INDEX ON p1 (card)", "DROP TABLE p2", "CREATE TABLE p2 PARTITION OF x FOR VALUES IN (2) PARTITION BY LIST (id)"],
+        [MAKE.format("CREATE TABLE p21 PARTITION OF p2 DEFAULT PARTITION BY HASH (card); CREATE TABLE p211 PARTITION OF p21 FOR VALUES WITH (MODULUS 1, REMAINDER 0)"), MOVE]),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_copies_do_not_move_to_where_more_is_compared(arena, name):
+    before, moves = MOVES[name]
+    with arena.connect("app") as conn:
+        conn.execute("SET search_path = app, public")
+        with searching(arena, "app"):
+            for statement in before:
+                conn.execute(statement.replace("{t}", "public.payments"))
+    try:
+        assert_refused(*attack(arena, "app", moves, "public.payments"))
+    finally:
+        arena.execute("DROP TABLE app.x")
+
+
 def test_extended_statistics_need_search(arena):
     with arena.connect("app", autocommit=False) as conn:
         conn.execute("CREATE TABLE app.x (card pci.pan, k int)")
@@ -601,7 +647,7 @@ def test_statistics_do_not_tell(arena):
 def test_statistics_of_arrays_and_rows_do_not_tell(arena, kind):
     """The most common elements and rows are found by comparing them: not by what their card numbers are."""
     seen = []
-    make = "ARRAY['{0}'::pci.pan, '{0}']" if kind == "pci.pan[]" else "ROW('{0}'::pci.pan, 1)::wallet"
+    make = "ARRAY['{0}'::pci.pan, '{0}']" if kind == "pci.pan[]" else "'({0},1)'::wallet"
     for guess in (VISA, VISA_2):
         with arena.connect("app", autocommit=False) as conn:
             conn.execute("SET LOCAL search_path = app")
@@ -673,15 +719,11 @@ def test_raw_bytes_by_a_cast(arena):
 # What PostgreSQL compares by the stored bytes, and copies that nothing compares, tell nothing.
 HARMLESS_COPIES = {
     "copy_plain": ["CREATE TABLE x (card pci.pan)", "INSERT INTO x SELECT card FROM {t}"],
-    "copy_array": ["CREATE TABLE x (cards pci.pan[])", "INSERT INTO x SELECT array_agg(card) FROM {t}"],
-    "copy_row": ["CREATE TABLE x (r {t})", "INSERT INTO x SELECT p FROM {t} p"],
     "copy_column_to_column": ["CREATE TABLE x (a pci.pan, b pci.pan)", f"INSERT INTO x VALUES ('{VISA}', NULL)", "UPDATE x SET b = a"],
     "copy_select_into": ["SELECT card INTO x FROM {t}"],
     "table_as": ["CREATE TABLE x AS SELECT * FROM {t}"],
-    "array_element": ["CREATE TABLE x (cards pci.pan[])", f"INSERT INTO x VALUES (ARRAY['{VISA}'::pci.pan])", f"UPDATE x SET cards[2] = '{AMEX}'"],
     "json_row": ["CREATE TABLE x (id int, card pci.pan UNIQUE)", f"INSERT INTO x SELECT * FROM json_populate_record(NULL::x, '{{\"id\": 1, \"card\": \"{VISA}\"}}')"],
     "rowtype": ["CREATE TABLE x (id int, card pci.pan)", f"DO $$ DECLARE r x; BEGIN r.card := '{VISA}'; INSERT INTO x VALUES (r.*); END $$"],
-    "array_subquery": ["CREATE TABLE x (cards pci.pan[])", f"INSERT INTO x SELECT ARRAY(SELECT '{VISA}'::pci.pan)"],
     "history": ["CREATE TABLE history (id bigint, card pci.pan)", "CREATE TABLE x (id bigint, card pci.pan UNIQUE)",
                 "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO history VALUES (NEW.id, NEW.card); RETURN NULL; END'",
                 "CREATE TRIGGER tr AFTER INSERT ON x FOR EACH ROW EXECUTE FUNCTION f()", f"INSERT INTO x VALUES (1, '{VISA_3}')"],
@@ -917,8 +959,8 @@ ORDINARY = {
     "fk_parent_change": [f"UPDATE t SET card = '{VISA_3}' WHERE id = 1"],
     "fk_add_empty": ["CREATE TABLE c (id int, card pci.pan)", "ALTER TABLE c ADD FOREIGN KEY (card) REFERENCES t (card)"],
     "fk_on_id": ["CREATE TABLE c (id bigint REFERENCES t (id) ON DELETE CASCADE)", "INSERT INTO c VALUES (1)", "DELETE FROM t WHERE id = 1"],
-    "create_index": ["CREATE INDEX ON t (card)"],
-    "create_hash_index": ["CREATE INDEX ON t USING hash (card)"],
+    "create_index": ["TRUNCATE t CASCADE", "CREATE INDEX ON t (card)"],
+    "create_hash_index": ["TRUNCATE t CASCADE", "CREATE INDEX ON t USING hash (card)", f"INSERT INTO t VALUES (10, '{VISA_3}', 1)"],
     "create_unique_index": ["TRUNCATE t CASCADE", "CREATE UNIQUE INDEX ON t (card, amount)"],
     "create_unique_index_without_card": ["CREATE UNIQUE INDEX ON t (id, amount)"],
     "add_unique_without_card": ["ALTER TABLE t ADD UNIQUE (id, amount)"],
@@ -941,12 +983,18 @@ ORDINARY = {
                          "CREATE TRIGGER tr AFTER INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f()",
                          f"INSERT INTO t VALUES (10, '{VISA_3}', 1)"],
     "merge_on_id": [f"MERGE INTO t USING (VALUES (1::bigint, 9)) v(id, amount) ON t.id = v.id WHEN MATCHED THEN UPDATE SET amount = v.amount"],
+    "update_by_hash_join": ["SET LOCAL enable_nestloop = off", "SET LOCAL enable_mergejoin = off",
+                            f"UPDATE t SET card = v.card FROM (VALUES (1::bigint, '{VISA_3}'::pci.pan), (2, '{MASTERCARD_2}')) v(id, card) WHERE v.id = t.id"],
+    "merge_of_several": [f"MERGE INTO t USING (VALUES (1::bigint, '{VISA_3}'::pci.pan), (10, '{MASTERCARD_2}')) v(id, card) ON t.id = v.id "
+                         "WHEN MATCHED THEN UPDATE SET card = v.card WHEN NOT MATCHED THEN INSERT VALUES (v.id, v.card, 1)"],
     "prepared_insert": ["PREPARE i(bigint, text) AS INSERT INTO t VALUES ($1, $2, 1)", f"EXECUTE i(10, '{VISA_3}')", f"EXECUTE i(11, '{MASTERCARD_2}')"],
     "plpgsql_insert": [f"DO $$ DECLARE c pci.pan := '{VISA_3}'; BEGIN INSERT INTO t VALUES (10, c, 1); IF c IS NOT NULL THEN NULL; END IF; END $$"],
     "explain_insert": [f"EXPLAIN INSERT INTO t VALUES (10, '{VISA_3}', 1)"],
     "view_of_masks": ["CREATE VIEW v AS SELECT id, card FROM t", "SELECT * FROM v ORDER BY id"],
     "alter_add_column": ["ALTER TABLE t ADD COLUMN note text DEFAULT 'x'", "SELECT * FROM t"],
     "copy_table_rewrite": ["ALTER TABLE t ALTER amount TYPE bigint"],
+    "array": [f"CREATE TABLE x (id int, cards pci.pan[])", f"INSERT INTO x VALUES (1, ARRAY['{VISA}', '{AMEX}']::pci.pan[]), (2, '{{{VISA_2}}}')", "UPDATE x SET id = 3, cards = cards WHERE id = 1",
+              f"UPDATE x SET cards = ARRAY['{VISA_3}'::pci.pan] WHERE id = 2"],
     "unnest_literals": [f"CREATE TABLE x (card pci.pan UNIQUE)", f"INSERT INTO x SELECT unnest(ARRAY['{VISA}', '{VISA_2}']::pci.pan[])"],
     "prepared_literal": [f"PREPARE i AS INSERT INTO t VALUES (10, '{VISA_3}', 1)", "EXECUTE i", "DELETE FROM t WHERE id = 10", "EXECUTE i"],
     "null_card": ["INSERT INTO t VALUES (10, NULL::pci.pan, 1), (11, DEFAULT, 1)"],
@@ -967,14 +1015,24 @@ def test_ordinary_statement_of_store_only(arena, name, role):
     assert error is None, f"{error.sqlstate}: {error}"
 
 
+def test_naming_an_object_of_ours_is_no_comparison(arena):
+    """Tools ask the catalogs by numbers of objects, which a plan then depends on: psql's \\d, pg_dump, pg_upgrade."""
+    for name in ("access_grant_pkey", "access_grant"):
+        assert "capability" in arena.psql(f"\\d pci.{name}", user="plain").stdout
+    with arena.connect("plain") as conn:
+        for oid, in arena.execute("SELECT objid::text FROM pg_depend WHERE refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgpci') "
+                                  "UNION SELECT indexrelid::text FROM pg_index WHERE indrelid::regclass::text LIKE 'pci.%'"):
+            conn.execute(f"SELECT {oid}::oid, {oid}::regclass")
+
+
 def test_vacuum_and_concurrent_index(arena):
     with arena.connect("app") as conn:
         conn.execute("SET search_path = app")
-        conn.execute("CREATE TABLE vac (id int, card pci.pan UNIQUE)")
+        conn.execute("CREATE TABLE vac (id int, card pci.pan UNIQUE); CREATE INDEX ON vac (card, id)")
         conn.execute(f"INSERT INTO vac VALUES (1, '{VISA}'), (2, '{VISA_2}')")
         conn.execute("DELETE FROM vac WHERE id = 2")
         conn.execute("VACUUM (ANALYZE) vac")
-        conn.execute("CREATE INDEX CONCURRENTLY ON vac (card)")
+        conn.execute("CREATE INDEX CONCURRENTLY ON vac (id)")
         conn.execute("REINDEX TABLE CONCURRENTLY vac")
         conn.execute("VACUUM FULL vac")
         assert conn.execute("SELECT id, card FROM vac").fetchall() == [(1, "411111******1111")]
@@ -995,11 +1053,13 @@ def test_vacuum_keeps_indexes_in_order(arena, role, options):
     cards = [luhn(f"411111{n:09d}") for n in range(3000)]
     with arena.connect(role) as conn:
         conn.execute(f'SET search_path = "{role}"')
-        conn.execute("CREATE TABLE many (id int, card pci.pan UNIQUE)")
+        conn.execute("CREATE TABLE many (id int, card pci.pan UNIQUE); CREATE INDEX plain ON many (card, id)")
+        # Who may not compare does not build this one anew.
+        if role == "full":
+            conn.execute("CREATE INDEX by_hash ON many USING hash (card)")
         with conn.cursor().copy("COPY many FROM STDIN") as copy:
             for row in enumerate(cards):
                 copy.write_row(row)
-        conn.execute("CREATE INDEX plain ON many (card, id); CREATE INDEX by_hash ON many USING hash (card)")
         conn.execute("DELETE FROM many WHERE id % 50 <> 0")
         conn.execute(f"VACUUM ({options}) many" if options else "VACUUM many")
         conn.execute("VACUUM many")

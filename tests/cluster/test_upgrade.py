@@ -1,14 +1,16 @@
-"""ALTER EXTENSION UPDATE: a chain of upgrades ends where a fresh install begins, byte for byte."""
+"""ALTER EXTENSION UPDATE: a chain of upgrades ends where a fresh install begins, byte for byte. And pg_upgrade."""
 
 import itertools
+import os
 import re
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+import psycopg
 import pytest
-from conftest import PG_CONFIG, ROOT
+from conftest import AMEX, BIN, CLEAR, MASKED, MASTERCARD, PG_CONFIG, ROOT, VISA, as_server, free_port
 
 CONTROL = (ROOT / "pgpci.control").read_text()
 NEWEST = re.search(r"default_version = '(.+)'", CONTROL).group(1)
@@ -161,3 +163,67 @@ def test_cards_survive_an_upgrade(lab):
     assert lab.value("SELECT extversion FROM pg_extension WHERE extname = 'pgpci'") == NEXT
     assert lab.value("SELECT pci.is_active()") is True
     assert lab.reveals() == before and len(before) == 4
+
+
+# What there may be around card numbers.
+USED = """
+SET search_path = public;
+CREATE TABLE eu (id int PRIMARY KEY, card pci.pan('eu') UNIQUE, other pci.pan); CREATE INDEX ON eu USING hash (other);
+CREATE TABLE uses (card pci.pan('eu') REFERENCES eu (card) ON DELETE CASCADE);
+CREATE DOMAIN eu_pan AS pci.pan('eu'); CREATE TABLE wallet (card eu_pan, cards pci.pan[]);
+CREATE TABLE parts (card pci.pan) PARTITION BY HASH (card);
+CREATE TABLE part_0 PARTITION OF parts FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+CREATE VIEW brands AS SELECT id, pci.brand(card) AS brand FROM payments; CREATE MATERIALIZED VIEW copies AS SELECT * FROM payments;
+SECURITY LABEL FOR pgpci_audit ON TABLE eu IS 'all';
+GRANT ALL ON ALL TABLES IN SCHEMA public TO "full"; GRANT SELECT ON brands, copies TO PUBLIC
+"""
+KEPT = [
+    "SELECT oid::int FROM pg_type WHERE oid = 'pci.pan'::regtype", "SELECT name, number FROM pci.vaults ORDER BY 2",
+    "SELECT id, vault, purpose, state, check_value FROM pci.keys ORDER BY 1", "SELECT key, state, changed_by FROM pci.key_history ORDER BY changed_at, 1",
+    "SELECT role::text, vault, capability FROM pci.access ORDER BY 1, 2, 3", "SELECT role::text, kind FROM pci.accounts WHERE role = 'app'",
+    "SELECT provider, objname, label FROM pg_seclabels WHERE provider <> 'pgpci' ORDER BY 1, 2",
+    "SELECT * FROM brands ORDER BY 1", "SELECT id, card FROM copies ORDER BY 1",
+]
+
+
+@pytest.mark.skipif(not (BIN / "pg_upgrade").exists(), reason="this PostgreSQL came without pg_upgrade")
+def test_pg_upgrade(fresh_cluster, tmp_path):
+    """Values, keys, policy and labels go along; the policy waits for two officers, as after a restore."""
+    old, new = fresh_cluster(), fresh_cluster(set_up=False, key=False)
+    old.execute("SELECT pci.create_vault('eu')", user="cy")
+    for capability in ("store", "search", "reveal"):
+        old.grant("full", capability, vault="eu")
+    old.execute("SELECT pci.set_account('app', 'service')", user="ann")
+    old.execute(USED)
+    with old.connect("full") as conn:
+        conn.execute(f"INSERT INTO eu VALUES (1, '{VISA}', '{AMEX}'), (2, '{MASTERCARD}', '{VISA}'); INSERT INTO uses VALUES ('{VISA}');"
+                     f"INSERT INTO wallet VALUES ('{VISA}', ARRAY['{AMEX}'::pci.pan]); INSERT INTO parts VALUES ('{VISA}')")
+    old.execute("SELECT pci.rotate_key('eu')", user="cy")
+    kept = [old.execute(sql, user="ann") for sql in KEPT]
+    for one in (old, new):
+        one.stop()
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        os.chmod(place, 0o777)
+        done = subprocess.run(as_server([BIN / "pg_upgrade", "-b", BIN, "-B", BIN, "-d", old.data, "-D", new.data, "-U", "postgres", "-s", place,
+                                         "-p", str(free_port()), "-P", str(free_port())]), cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    shutil.copy2(old.key_file, new.key_file)
+    shutil.chown(new.key_file, old.key_file.owner(), old.key_file.group())
+    new.start()
+    assert new.execute("SELECT id, card FROM payments ORDER BY 1") == MASKED
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="not accepted yet"):
+        new.reveals()
+    assert [new.value("SELECT pci.accept_policy()", user=user) for user in ("ann", "bob")] == [False, True]
+    assert [new.execute(sql, user="ann") for sql in KEPT] == kept
+    assert new.reveals() == CLEAR
+    with new.connect("full") as conn:
+        assert conn.execute("SELECT pci.reveal(card), pci.reveal(other) FROM eu ORDER BY id").fetchall() == [(VISA, AMEX), (MASTERCARD, VISA)]
+        assert conn.execute("SELECT pci.reveal(card::pci.pan), pci.reveal(cards[1]) FROM wallet").fetchone() == (VISA, AMEX)
+        conn.execute("SET enable_seqscan = off")
+        assert conn.execute(f"SELECT id FROM eu WHERE card = '{VISA}'").fetchall() == [(1,)]
+        assert conn.execute(f"SELECT id FROM eu WHERE other = '{VISA}'").fetchall() == [(2,)]
+        assert conn.execute(f"SELECT card FROM parts WHERE card = '{VISA}'").fetchall() == [("411111******1111",)]
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            conn.execute(f"INSERT INTO eu VALUES (9, '{VISA}')")
+        conn.execute("DELETE FROM eu WHERE id = 1")
+        assert conn.execute("SELECT count(*) FROM uses").fetchone() == (0,)

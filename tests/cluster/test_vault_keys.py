@@ -131,13 +131,16 @@ CREATE TABLE public.parent (id int, card pci.pan);
 CREATE TABLE public.child (also pci.pan) INHERITS (public.parent);
 CREATE DOMAIN public.eu_pan AS pci.pan('eu');
 CREATE TABLE public.domains (id int, card public.eu_pan);
+CREATE DOMAIN public.best_pan AS public.eu_pan;
+CREATE TABLE public.best (id int, card public.best_pan);
 CREATE TABLE public.fired (what text);
 CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO public.fired VALUES (TG_OP); RETURN NULL; END$$;
 CREATE TRIGGER note AFTER UPDATE ON public.cards FOR EACH STATEMENT EXECUTE FUNCTION public.note();
 GRANT ALL ON ALL TABLES IN SCHEMA public TO "full"
 """
 NUMBERS = [(1, VISA), (2, MASTERCARD), (3, AMEX), (4, DISCOVER), (5, VISA_2)]
-COLUMNS = [("cards", "card"), ("uses", "card"), ("uses", "other"), ("parts", "card"), ("parent", "card"), ("child", "also"), ("domains", "card")]
+COLUMNS = [("cards", "card"), ("uses", "card"), ("uses", "other"), ("parts", "card"), ("parent", "card"), ("child", "also"), ("domains", "card"),
+           ("best", "card")]
 
 
 @pytest.fixture
@@ -155,6 +158,7 @@ def shop(fresh_cluster):
             conn.execute("INSERT INTO parent VALUES (%s, %s::text::pci.pan('eu'))", (i, card))
             conn.execute("INSERT INTO child VALUES (%s, %s::text::pci.pan('eu'), %s::text::pci.pan('eu'))", (i, card, card))
             conn.execute("INSERT INTO domains VALUES (%s, %s)", (i, card))
+            conn.execute("INSERT INTO best VALUES (%s, %s)", (i, card))
     return one
 
 
@@ -179,7 +183,8 @@ def check(one):
         conn.execute("SET enable_seqscan = off")
         assert conn.execute("SELECT id FROM cards WHERE card = %s", (AMEX,)).fetchall() == [(3,)]
         assert conn.execute("SELECT id FROM uses WHERE card = %s::text", (AMEX,)).fetchall() == [(3,)]
-        assert conn.execute("SELECT id FROM domains WHERE card = %s", (AMEX,)).fetchall() == [(3,)]
+        for table in ("domains", "best"):
+            assert conn.execute(f"SELECT id FROM {table} WHERE card = %s", (AMEX,)).fetchall() == [(3,)]
         conn.execute("RESET enable_seqscan")
         assert conn.execute("SELECT count(*) FROM cards c JOIN uses u ON u.card = c.card AND u.other = c.card "
                             "JOIN parts p ON p.card = c.card JOIN parent q ON q.card = c.card").fetchone() == (10,)
@@ -335,8 +340,8 @@ def trap(keys):
         conn.execute("CREATE FUNCTION app.triggered() RETURNS trigger LANGUAGE plpgsql AS "
                      "$f$BEGIN PERFORM app.witness('triggered'); RETURN NULL; END$f$")
         conn.execute("CREATE TABLE app.trap (id int CHECK (app.checked(id) = 1), card pci.pan)")
-        conn.execute(f"INSERT INTO app.trap VALUES (1, '{VISA}')")
         conn.execute("CREATE INDEX ON app.trap (app.indexed(id), card); CREATE INDEX ON app.trap (app.folded(1), id)")
+        conn.execute(f"INSERT INTO app.trap VALUES (1, '{VISA}')")
         conn.execute("CREATE TRIGGER tr AFTER UPDATE ON app.trap FOR EACH ROW EXECUTE FUNCTION app.triggered()")
         conn.execute("ALTER TABLE app.trap ENABLE ALWAYS TRIGGER tr")
         conn.execute("CREATE POLICY nothing ON app.trap USING (false); ALTER TABLE app.trap ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
