@@ -92,6 +92,12 @@ impl Identity {
         })
     }
 
+    /// Its key is wrapped otherwise from now on.
+    pub fn rewrap(&mut self, key: Wrapped) -> io::Result<()> {
+        let before = self.key.replace(key);
+        self.write().inspect_err(|_| self.key = before)
+    }
+
     fn write(&self) -> io::Result<()> {
         let mut text = format!("node {}\nplace {}\n", self.node, place_of(&segments())?);
         if let Some(Wrapped { id, by: (provider, kek), blob }) = &self.key {

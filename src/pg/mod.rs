@@ -54,6 +54,7 @@ pub mod statement;
 pub mod stored_tree;
 pub mod table;
 pub mod task;
+pub mod timeline;
 pub mod timeouts;
 pub mod trail_worker;
 pub mod trigger;

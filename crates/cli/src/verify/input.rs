@@ -9,6 +9,7 @@ use pgpci_core::record::{Body, parse};
 use pgpci_core::trail::Node;
 
 use super::Failure;
+use super::keys::Keys;
 
 /// Keys, each given as itself or as a file with one on each line; `#` begins a comment line.
 pub(super) fn keys(arguments: &[String]) -> Result<Vec<VerifyingKey>, Failure> {
@@ -36,13 +37,17 @@ pub(super) fn keys(arguments: &[String]) -> Result<Vec<VerifyingKey>, Failure> {
 /// Anchors by node, their signatures verified.
 pub(super) fn anchors(
     paths: &[PathBuf],
-    keys: &[VerifyingKey],
+    keys: &mut Keys,
 ) -> Result<BTreeMap<Node, Vec<Checkpoint>>, Failure> {
     let mut anchors: BTreeMap<Node, Vec<Checkpoint>> = BTreeMap::new();
     for path in paths {
         let bytes = fs::read(path).map_err(|error| about(path.display(), &error))?;
         for note in notes(path, &bytes)? {
-            let (node, checkpoint) = anchor(&note, keys).map_err(|error| about(path.display(), &error))?;
+            let found = match anchor(&note, &keys.given) {
+                Err(_) => anchor(&note, keys.vouched()?),
+                found => found,
+            };
+            let (node, checkpoint) = found.map_err(|error| about(path.display(), &error))?;
             anchors.entry(node).or_default().push(checkpoint);
         }
     }
