@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use pgpci_core::record::{Class, Field, Packer};
+use pgpci_core::redact::redact;
 use pgrx::pg_sys::XactEvent as E;
 
 use super::emit::{self, Room, emit};
@@ -48,8 +49,8 @@ impl Tally {
 
 /// A door is about to let values through: recorded, and on the disk, before this returns.
 pub fn begin_reveal(door: &str, vault: &str, purpose: Option<&str>) -> Tally {
-    // A purpose is a word of the caller's: whatever it holds, digits do not reach the record.
-    let purpose = purpose.map(|p| p.replace(|c: char| c.is_ascii_digit(), "#"));
+    // A word of the caller's.
+    let purpose = purpose.map(|it| String::from_utf8_lossy(&redact(it.as_bytes())).into_owned());
     let round = ROUND.get();
     let known = REVEALS.with_borrow(|r| {
         r.iter().position(|one| one.door == door && one.vault == vault && one.purpose == purpose)

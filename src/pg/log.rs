@@ -62,6 +62,24 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// Calls `f` with `schema.table` of the table that it is about, if it says so.
+    pub fn with_table(&self, f: impl FnOnce(&[u8])) {
+        let (schema, table) = (self.data.schema_name, self.data.table_name);
+        if schema.is_null() || table.is_null() {
+            return;
+        }
+        // SAFETY: C strings.
+        let parts = unsafe { [CStr::from_ptr(schema).to_bytes(), b".", CStr::from_ptr(table).to_bytes()] };
+        let mut name = [0; 2 * pg_sys::NAMEDATALEN as usize];
+        let mut len = 0;
+        for part in parts {
+            let Some(place) = name.get_mut(len..len + part.len()) else { return };
+            place.copy_from_slice(part);
+            len += part.len();
+        }
+        f(&name[..len]);
+    }
+
     /// Calls `f` with each of its texts, in place. PostgreSQL has copied every one of them.
     pub fn for_each_text(&mut self, mut f: impl FnMut(&mut [u8])) {
         let data = &*self.data;
