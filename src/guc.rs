@@ -300,7 +300,7 @@ pub fn define() {
     );
     number(
         c"pgpci.audit_retention",
-        c"Days that the audit trail is kept; a file that old goes once a later checkpoint is elsewhere. 0: for ever.",
+        c"Days that the audit trail is kept, never fewer than 92; a file that old goes once a later checkpoint is elsewhere. 0: for ever.",
         &AUDIT_RETENTION,
         (0, 36_500),
         GucContext::Sighup,

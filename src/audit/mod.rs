@@ -5,6 +5,7 @@
 //! number beyond what masks show.
 
 mod closed;
+mod controls;
 mod emit;
 mod encoding;
 mod failure;

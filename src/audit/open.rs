@@ -9,6 +9,7 @@ use pgpci_core::record::{Body, Class, Event, unpack};
 use pgpci_core::trail::{Due, Writer};
 
 use super::closed::Compressor;
+use super::controls::Controls;
 use super::files::Files;
 use super::intents::Intents;
 use super::ship::Shipper;
@@ -88,6 +89,17 @@ impl Open {
     pub(super) fn append(&mut self, time: pgpci_core::record::Time, body: Body) -> u64 {
         self.since.get_or_insert_with(Instant::now);
         self.writer.append(time, body, self.files.pending()).0
+    }
+
+    /// Controls that were changed.
+    pub(super) fn note_controls(&mut self, before: &Controls, now: &Controls, event: &'static str) {
+        let events: Vec<_> = now.changes_since(before, event).collect();
+        for event in &events {
+            self.append(emit::now(), Body::Event(Box::new(event.clone())));
+        }
+        if !events.is_empty() {
+            now.keep();
+        }
     }
 
     /// What need not be done every time.

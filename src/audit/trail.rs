@@ -2,9 +2,10 @@
 
 use std::io;
 
-use pgpci_core::record::{Body, Class, Event, Objects};
+use pgpci_core::record::{Body, Class, Event};
 use pgpci_core::trail::Policy;
 
+use super::controls::Controls;
 use super::open::{GROUP_BYTES, Open};
 use super::resume::{self, Failure};
 use super::{emit, node, space};
@@ -23,7 +24,7 @@ pub fn register() {
     ring::register(guc::AUDIT_BUFFER.get());
     trail_worker::register(|| {
         emit::is_writer();
-        Box::new(Trail { open: None, event: Vec::new(), complaint: String::new(), controls: controls() })
+        Box::new(Trail { open: None, event: Vec::new(), complaint: String::new(), controls: Controls::now() })
     });
 }
 
@@ -31,8 +32,8 @@ struct Trail {
     open: Option<Open>,
     event: Vec<u8>,
     complaint: String,
-    /// The settings of the trail, as they were last read.
-    controls: Vec<(&'static str, String)>,
+    /// The controls, as they were last read.
+    controls: Controls,
 }
 
 impl Work for Trail {
@@ -40,7 +41,15 @@ impl Work for Trail {
         let Some(head) = ring::head() else { return IDLE };
         if self.open.is_none() {
             match resume::resume(head, policy()) {
-                Ok(open) => self.open = Some(open),
+                Ok(mut open) => {
+                    // None at the very first start.
+                    if let Some(before) = Controls::kept() {
+                        open.note_controls(&before, &self.controls, "RESTART");
+                    } else {
+                        self.controls.keep();
+                    }
+                    self.open = Some(open);
+                }
                 Err(failure) => {
                     self.complain(head, &failure);
                     return IDLE;
@@ -71,21 +80,12 @@ impl Work for Trail {
     }
 
     fn reloaded(&mut self) {
-        let controls = controls();
-        let before = std::mem::replace(&mut self.controls, controls.clone());
+        let now = Controls::now();
+        let before = std::mem::replace(&mut self.controls, now.clone());
         let Some(open) = &mut self.open else { return };
         open.writer.set_policy(policy());
         open.signing.try_now();
-        for ((name, old), (_, new)) in before.into_iter().zip(controls).filter(|(old, new)| old != new) {
-            let object = [format!("setting {name}").into()];
-            let event = Event {
-                objects: Objects::Borrowed(&object),
-                message: Some(format!("{old} -> {new}").into()),
-                success: Some(true),
-                ..Event::new(Class::Config, "RELOAD")
-            };
-            open.append(emit::now(), Body::Event(Box::new(event)));
-        }
+        open.note_controls(&before, &now, "RELOAD");
     }
 
     fn end(&mut self) -> bool {
@@ -149,22 +149,6 @@ fn state_of(error: &io::Error) -> State {
         Some(libc::ENOSPC | libc::EDQUOT) => State::Full,
         _ => State::Failing,
     }
-}
-
-fn text(setting: &pgrx::GucSetting<Option<std::ffi::CString>>) -> String {
-    setting.get().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// What turns the trail up or down.
-fn controls() -> Vec<(&'static str, String)> {
-    vec![
-        ("pgpci.audit_scope", format!("{:?}", guc::AUDIT_SCOPE.get()).to_lowercase()),
-        ("pgpci.audit_on_failure", format!("{:?}", guc::AUDIT_ON_FAILURE.get()).to_lowercase()),
-        ("pgpci.audit_retention", format!("{} days", guc::AUDIT_RETENTION.get())),
-        ("pgpci.audit_key", text(&guc::AUDIT_KEY)),
-        ("pgpci.audit_checkpoint_command", text(&guc::AUDIT_CHECKPOINT_COMMAND)),
-        ("pgpci.audit_checkpoint_interval", format!("{} s", guc::AUDIT_CHECKPOINT_INTERVAL.get())),
-    ]
 }
 
 fn policy() -> Policy {

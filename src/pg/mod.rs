@@ -49,6 +49,7 @@ pub mod role;
 pub mod rows;
 pub mod session;
 pub mod session_end;
+pub mod settings;
 pub mod slice;
 pub mod statement;
 pub mod stored_tree;
