@@ -116,10 +116,10 @@ impl Open {
         for event in self.intents.closed() {
             self.append(emit::now(), Body::Event(Box::new(event)));
         }
-        if let Some(event) = self.timeline.look() {
+        if let Some(event) = retention::look(head, &self.writer.file_name()) {
             self.append(emit::now(), Body::Event(Box::new(event)));
         }
-        if let Some(event) = retention::look(head, &self.writer.file_name()) {
+        if let Some(event) = self.timeline.look() {
             self.append(emit::now(), Body::Event(Box::new(event)));
         }
     }
@@ -177,7 +177,7 @@ impl Open {
         };
         self.since.get_or_insert_with(Instant::now);
         if let Some(note) = note {
-            self.checkpoint = Some((note, self.writer.seq()));
+            self.checkpoint = Some(covering(note));
         }
     }
 
@@ -226,7 +226,7 @@ impl Open {
         let now = emit::now();
         let note = self.writer.checkpoint(now, self.files.pending());
         self.since.get_or_insert_with(Instant::now);
-        self.checkpoint = note.map(|note| (note, self.writer.seq()));
+        self.checkpoint = note.map(covering);
     }
 
     /// How long until the next round, in milliseconds.
@@ -242,4 +242,10 @@ impl Open {
             None => 0,
         }
     }
+}
+
+/// A checkpoint's note, and how many records it covers: its second line.
+fn covering(note: String) -> (String, u64) {
+    let covered = note.lines().nth(1).and_then(|size| size.parse().ok()).unwrap_or(0);
+    (note, covered)
 }

@@ -77,6 +77,11 @@ fn keys_and_anchors_from_files() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pgpci"));
     command.arg("verify").arg(trail.directory()).arg("--key").arg(keys).arg("--anchor").arg(anchor);
     assert_eq!(command.output().expect("pgpci verify").status.code(), Some(OK));
+    // All checkpoints, one behind the other, as a command appends them.
+    let (code, found) = trail.verify(&trail.anchor(&trail.notes.concat()));
+    let anchors = found["nodes"][0]["anchors"].as_array().expect("anchors");
+    assert_eq!((code, anchors.len()), (OK, trail.notes.len()));
+    assert!(anchors.iter().all(|it| it["state"] == "holds"), "{found:#}");
 }
 
 #[test]

@@ -65,10 +65,20 @@ pub(super) fn anchor(note: &[u8], keys: &[VerifyingKey]) -> Result<(Node, Checkp
     Ok((node, checkpoint))
 }
 
-/// One note, or the notes in lines of a trail.
+/// Notes one behind the other, or those in lines of a trail.
 fn notes(path: &Path, bytes: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
     if !bytes.starts_with(b"{") {
-        return Ok(vec![bytes.to_vec()]);
+        let mut notes = vec![Vec::new()];
+        let mut was_signature = false;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let is_signature = line.starts_with("\u{2014} ".as_bytes());
+            if was_signature && !is_signature {
+                notes.push(Vec::new());
+            }
+            was_signature = is_signature;
+            notes.last_mut().into_iter().for_each(|note| note.extend_from_slice(line));
+        }
+        return Ok(notes);
     }
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines
