@@ -1,6 +1,5 @@
 """The trail under load, beside other extensions, and when it has grown old."""
 
-import hashlib
 import os
 import subprocess
 import time
@@ -116,42 +115,10 @@ def test_a_hundred_megabytes(fresh_cluster, encoding):
 
 
 def grow(cluster, count, files):
-    """Puts so many records into as many files, in front of what the server writes from now on: a trail that has grown old.
-    The server must be stopped, and nothing be in its trail that anybody holds a checkpoint of."""
-    def leaf(line):
-        return hashlib.sha256(b"\0" + line).digest()
-    home = trail.directory(cluster)
-    node = (home.parent / "trail.key").read_text().split()[1]
-    owner = os.stat(home)
-    for path in (*home.glob("*.jsonl*"), home.parent / "trail.checkpoint"):
-        path.unlink(missing_ok=True)
-    prev, peaks, seq = bytes(32), [], 0
-    moment = "2026-01-02T03:04:05.000000Z"
-
-    def line(rest):
-        nonlocal prev, seq
-        seq += 1
-        text = f'{{"v":1,"seq":{seq},"prev":"{prev.hex()}","time":"{moment}",{rest}}}'.encode()
-        prev = leaf(text)
-        size, node_hash = 1, prev
-        while peaks and peaks[-1][0] == size:
-            node_hash = hashlib.sha256(b"\1" + peaks.pop()[1] + node_hash).digest()
-            size *= 2
-        peaks.append((size, node_hash))
-        return text + b"\n"
-    for segment in range(1, files + 1):
-        tree = ",".join(f'"{hash.hex()}"' for _, hash in peaks)
-        rest = f'"kind":"segment","segment":{segment},"origin":"pgpci/{node}","boot":1,"size":{seq},"tree":[{tree}]'
-        path = home / f"{node}-{segment:010}.jsonl"
-        with open(path, "wb") as file:
-            file.write(line(rest))
-            file.writelines(line('"kind":"event","session_user":"app","class":"READ","event":"SELECT","statement":"SELECT 1","rows":1,"success":true')
-                            for _ in range(count // files))
-            if segment == files:
-                file.write(line('"kind":"stop"'))
-        os.chown(path, owner.st_uid, owner.st_gid)
-        path.chmod(0o600)
-    return seq
+    """Puts so many records into as many files, in front of what the server writes from now on: a trail that has grown old."""
+    read = '"class":"READ","event":"SELECT","statement":"SELECT 1","rows":1,"success":true'
+    one = ("2026-01-02T03:04:05.000000Z", f'"session_user":"app",{read}')
+    return trail.fabricate(cluster, ([one] * (count // files) for _ in range(files)))
 
 
 def test_an_old_trail_costs_no_more(fresh_cluster):
