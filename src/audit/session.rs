@@ -80,7 +80,9 @@ pub fn last_word(sqlstate: [u8; 5]) {
 
 fn ends() {
     // What the session leaves undone is told before its end.
-    statement::transaction_ends(true);
+    if statement::is_recording() {
+        statement::transaction_ends(true);
+    }
     replication::is_over();
     emit(Class::Session, Room::Never, |packer| {
         packer.text(Field::Event, b"LOGOUT").number(Field::Success, 1);

@@ -8,7 +8,7 @@ use pgrx::pg_sys::XactEvent as E;
 
 use super::emit::{self, Room, emit};
 use super::session as session_of;
-use super::statement;
+use super::{redaction, statement};
 use crate::pg::local::Local;
 use crate::pg::session;
 
@@ -144,6 +144,7 @@ fn before_commit(what: &str) {
 
 /// It is over: nothing here waits or raises.
 fn ends(what: &str, is_committed: bool) {
+    redaction::application_name();
     ROUND.set(ROUND.get() + 1);
     statement::transaction_ends(!is_committed);
     if !TOUCHED.take() {

@@ -46,6 +46,17 @@ impl<'a> Message<'a> {
         !id.is_null() && unsafe { CStr::from_ptr(id) } == TEXT
     }
 
+    /// Whether it prints a tree of a query, for `debug_print_parse` and its like. Its title is not translated.
+    pub fn is_tree(&self) -> bool {
+        matches!(self.text(), b"parse tree:" | b"rewritten parse tree:" | b"plan:" | b"raw parse tree:")
+    }
+
+    /// Calls `f` with its detail, in place.
+    pub fn with_detail(&mut self, f: impl FnMut(&mut [u8])) {
+        // SAFETY: a palloc'd C string or null.
+        unsafe { with_text(self.data.detail, f) }
+    }
+
     /// Nobody else is told of it: the one change that PostgreSQL allows.
     pub fn keep_out_of_log(&mut self) {
         self.data.output_to_server = false;

@@ -113,7 +113,7 @@ def test_controls_turned_down(day):
     found = rows(day, "controls_changed", "a.class, a.event, a.objects, a.message")
     said = [(class_, event, (objects or [None])[0]) for class_, event, objects, _ in found]
     for expected in (("CONFIG", "SET", "setting log_statement"), ("CONFIG", "ALTER SYSTEM", "setting log_connections"),
-                     ("CONFIG", "RELOAD", "setting log_min_messages"), ("CONFIG", "SECURITY LABEL", "table public.payments")):
+                     ("CONFIG", "RELOAD", "setting log_min_messages"), ("CONFIG", "SECURITY LABEL", "table payments")):
         assert expected in said, said
     assert ("CONFIG", "RELOAD", f"file {day.data}/pg_hba.conf") in said
     assert not [row for row in said if row[1].startswith("pci.")]
