@@ -155,7 +155,8 @@ impl Block {
                 (Field::ClientAddr, client.host),
             ];
             for (field, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
-                packer.text(field, text);
+                // Typed by somebody: the wrong thing, perhaps.
+                packer.foreign(field, text);
             }
             if client.port != 0 {
                 packer.number(Field::ClientPort, u64::from(client.port));

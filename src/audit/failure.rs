@@ -41,6 +41,7 @@ fn record(message: &Message) {
         session::last_word(sqlstate);
     }
     statement::fails(sqlstate);
+    replication::fails();
     let is_told = statement::with_outermost(|class, fields| {
         emit(class, Room::Never, |packer| {
             packer.fields(fields);
@@ -57,6 +58,9 @@ fn record(message: &Message) {
         if !text.is_empty() {
             packer.statement(text);
         }
+        message.with_table(|table| {
+            packer.object(table);
+        });
         outcome(packer, message);
     });
 }

@@ -11,10 +11,11 @@ use crate::pg::local::Local;
 use crate::pg::{called, session};
 
 /// By name in pg_catalog.
-const OF_POSTGRESQL: [&str; 31] = [
+const OF_POSTGRESQL: [&str; 34] = [
     "lo_export",
     "lo_get",
     "lo_import",
+    "lo_put",
     "loread",
     "pg_backup_start",
     "pg_backup_stop",
@@ -23,6 +24,7 @@ const OF_POSTGRESQL: [&str; 31] = [
     "pg_copy_physical_replication_slot",
     "pg_create_logical_replication_slot",
     "pg_create_physical_replication_slot",
+    "pg_create_restore_point",
     "pg_drop_replication_slot",
     "pg_file_write",
     "pg_logical_emit_message",
@@ -43,6 +45,7 @@ const OF_POSTGRESQL: [&str; 31] = [
     "pg_switch_wal",
     "pg_terminate_backend",
     "pg_wal_replay_pause",
+    "pg_wal_replay_resume",
 ];
 /// By how their names begin, anywhere: dblink, pageinspect.
 const OF_EXTENSIONS: [&str; 6] =

@@ -5,24 +5,29 @@
 //! number beyond what masks show.
 
 mod closed;
+mod controls;
 mod emit;
 mod encoding;
 mod failure;
 mod files;
 mod function;
 mod intents;
+mod lines;
 mod node;
+mod open;
 pub mod read;
 mod redaction;
 mod replication;
 mod resume;
 mod retention;
+pub mod rotation;
 mod scope;
 mod session;
 mod ship;
 mod signing;
 mod space;
 mod statement;
+mod timeline;
 mod trail;
 mod transaction;
 pub mod verify;

@@ -2,10 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 
-use pgpci_core::redact::{End, in_place};
+use pgpci_core::redact::{End, in_place, literals_in_place};
 
 use crate::pg::local::Local;
 use crate::pg::log::{self, Message};
+use crate::pg::port;
 
 // Where the text is that was looked through last, and of which statement.
 static SEEN: Local<Cell<(usize, usize, i64)>> = Local::new(Cell::new((0, 0, 0)));
@@ -66,10 +67,54 @@ fn take_out(text: &mut [u8]) -> bool {
 
 /// Takes them out of a message and of the statement that is logged with it.
 pub fn message(message: &mut Message) {
+    // It may stand before every line.
+    application_name();
+    if message.is_tree() {
+        message.with_detail(constants);
+    }
+    if &message.sqlstate() == SYNTAX_ERROR && log::with_client_text(role_literals) {
+        // It quotes what it stumbled at.
+        message.for_each_text(|text| {
+            literals_in_place(text);
+        });
+        log::show_client_text();
+    }
     message.for_each_text(|text| {
         in_place(text, End::Whole);
     });
     if log::with_client_text(|text| !in_place(text, End::Whole).is_empty()) {
         log::show_client_text();
     }
+}
+
+const SYNTAX_ERROR: &[u8; 5] = b"42601";
+/// What a statement about roles begins with; and how far it is looked for.
+const ROLES: [&[u8]; 4] = [b"create role", b"create user", b"alter role", b"alter user"];
+const BEGINNING: usize = 4096;
+
+/// What should have been a statement about a role, and could not be parsed, may hold a password in any of its literals.
+fn role_literals(text: &mut [u8]) -> bool {
+    let beginning = &text[..text.len().min(BEGINNING)];
+    let is_one = |words: &&[u8]| beginning.windows(words.len()).any(|it| it.eq_ignore_ascii_case(words));
+    ROLES.iter().any(is_one) && !literals_in_place(text).is_empty()
+}
+
+/// Constants in a tree that `debug_print_…` prints: their bytes as numbers, and strings.
+fn constants(tree: &mut [u8]) {
+    let mut closing = None;
+    for byte in tree {
+        match (*byte, closing) {
+            (found, Some(end)) if found == end => closing = None,
+            (b'\n', Some(b'"')) => closing = None,
+            (b'0'..=b'9', Some(b']')) | (_, Some(b'"')) => *byte = b'*',
+            (b'"', None) => closing = Some(b'"'),
+            (b'[', None) => closing = Some(b']'),
+            _ => {}
+        }
+    }
+}
+
+/// Takes a card number out of the name that the application gave itself: it is in pg_stat_activity and in log lines.
+pub fn application_name() {
+    port::redact_application_name(|name| !in_place(name, End::Whole).is_empty());
 }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use pgpci_core::record::{Class, Field};
 
 use super::emit::{self, Room, emit};
-use super::replication;
+use super::{replication, statement};
 use crate::pg::local::Local;
 use crate::pg::{port, ring_wait, session, session_end};
 
@@ -79,6 +79,11 @@ pub fn last_word(sqlstate: [u8; 5]) {
 }
 
 fn ends() {
+    // What the session leaves undone is told before its end.
+    if statement::is_recording() {
+        statement::transaction_ends(true);
+    }
+    replication::is_over();
     emit(Class::Session, Room::Never, |packer| {
         packer.text(Field::Event, b"LOGOUT").number(Field::Success, 1);
         if LAST_WORD.get() != *b"00000" {

@@ -283,8 +283,27 @@ pub fn command(desc: *mut pg_sys::QueryDesc) -> &'static [u8] {
         C::CMD_UPDATE => b"UPDATE",
         C::CMD_DELETE => b"DELETE",
         #[allow(unreachable_patterns, reason = "bound as constants")]
-        C::CMD_MERGE => b"MERGE",
+        C::CMD_MERGE => merge(desc),
         _ => b"SELECT",
+    }
+}
+
+/// What a MERGE may do, by the privileges that it needs.
+fn merge(desc: *mut pg_sys::QueryDesc) -> &'static [u8] {
+    // SAFETY: a valid descriptor.
+    let bits = unsafe {
+        list(compat::permissions((*desc).plannedstmt)).fold(0, |bits, it| bits | compat::permission_bits(it))
+    };
+    let may = |bit: u32| bits & pg_sys::AclMode::from(bit) != 0;
+    match (may(pg_sys::ACL_INSERT), may(pg_sys::ACL_UPDATE), may(pg_sys::ACL_DELETE)) {
+        (true, true, true) => b"MERGE INSERT UPDATE DELETE",
+        (true, true, false) => b"MERGE INSERT UPDATE",
+        (true, false, true) => b"MERGE INSERT DELETE",
+        (true, false, false) => b"MERGE INSERT",
+        (false, true, true) => b"MERGE UPDATE DELETE",
+        (false, true, false) => b"MERGE UPDATE",
+        (false, false, true) => b"MERGE DELETE",
+        (false, false, false) => b"MERGE",
     }
 }
 

@@ -107,6 +107,7 @@ exports! {
     pci_audit / pg_finfo_pci_audit => crate::audit::read::audit;
     pci_verify_audit / pg_finfo_pci_verify_audit => crate::audit::verify::verify_audit;
     pci_export_checkpoint / pg_finfo_pci_export_checkpoint => crate::audit::verify::export_checkpoint;
+    pci_rotate_audit_key / pg_finfo_pci_rotate_audit_key => crate::audit::rotation::rotate_audit_key;
     pci_audit_status / pg_finfo_pci_audit_status => crate::audit::verify::status;
     pci_init / pg_finfo_pci_init => crate::access::init::init;
     pci_accept_policy / pg_finfo_pci_accept_policy => crate::access::init::accept_policy;

@@ -80,6 +80,8 @@ pub struct Head {
     pub synced_at: AtomicU64,
     /// Records of which somebody else holds a checkpoint.
     pub shipped: AtomicU64,
+    /// How often another signing key was asked for.
+    pub rotations: AtomicU64,
     /// Bytes that are free on the trail's disk.
     pub free: AtomicU64,
     /// How few that is: 0 enough, 1 few, 2 hardly any.

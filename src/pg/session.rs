@@ -113,11 +113,7 @@ pub fn full_xid() -> u64 {
 
 /// The server's version, as `SHOW server_version` has it.
 pub fn server_version() -> String {
-    // SAFETY: a setting that is always there; missing_ok.
-    unsafe {
-        let text = pg_sys::GetConfigOption(c"server_version".as_ptr(), true, false);
-        if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
-    }
+    crate::pg::settings::value(c"server_version")
 }
 
 /// Whether there is a postmaster, and this is a process of its: not in single-user mode.
