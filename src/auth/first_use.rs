@@ -3,9 +3,11 @@
 
 use std::cell::Cell;
 
+use pgpci_core::account::{Account, Control};
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, XactEvent as E};
 
+use super::limits::Limits;
 use super::state;
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
@@ -37,13 +39,12 @@ pub fn is_restricted() -> bool {
 }
 
 /// A role has authenticated itself.
-pub fn logs_in(role: pg_sys::Oid) -> Result<()> {
+pub fn logs_in(limits: &Limits<'_>, account: &Account) -> Result<()> {
     if !port::method_is_password() {
         return Ok(());
     }
-    let account = state::get(role);
-    let max_age = i64::from(guc::PASSWORD_MAX_AGE.get()) * DAY;
-    let why = match account.is_expired(session::now(), max_age) {
+    let max_age = limits.days(Control::MaxAge);
+    let why = match account.is_expired(limits.now(), max_age) {
         _ if account.must_change && account.kind.is_human() => Some(Why::Given),
         true => Some(Why::Old),
         false => None,
@@ -54,6 +55,16 @@ pub fn logs_in(role: pg_sys::Oid) -> Result<()> {
         Some(why) if session::is_walsender() => Err(refuse(why)),
         _ => Ok(()),
     }
+}
+
+/// Whether the password is so old that it does not even let in to change it.
+pub fn is_past_grace(limits: &Limits<'_>, account: &Account) -> bool {
+    let grace = i64::from(guc::PASSWORD_GRACE.get()) * DAY;
+    let max_age = limits.days(Control::MaxAge);
+    port::method_is_password()
+        && grace > 0
+        && max_age > 0
+        && account.is_expired(limits.now(), max_age + grace)
 }
 
 /// The session's own password was changed.

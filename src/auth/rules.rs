@@ -3,8 +3,11 @@
 use std::fs::File;
 use std::io::Read;
 
+use pgpci_core::account::Control;
 use pgpci_core::password::{Policy, Prepared, Weakness};
 
+use super::limits::Limits;
+use super::state;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::call::{Call, Value, varlena};
@@ -17,7 +20,8 @@ const MAX_BANNED: u64 = 16 << 20;
 /// stored.
 pub fn check_password(call: &mut Call) -> Result<Value> {
     let password = Prepared::new(call.bytes(0));
-    let wrong = weaknesses(&password, &session::role_name(session::user()))?;
+    let account = state::get(session::user());
+    let wrong = weaknesses(&password, &session::role_name(session::user()), &Limits::of(&account))?;
     if wrong.is_empty() {
         return Ok(call.null());
     }
@@ -26,8 +30,8 @@ pub fn check_password(call: &mut Call) -> Result<Value> {
 }
 
 /// 22023 unless the password may be one of the role's, as far as can be told by looking at it.
-pub fn check(password: &Prepared, role: &str) -> Result<()> {
-    let wrong = weaknesses(password, role)?;
+pub fn check(password: &Prepared, role: &str, limits: &Limits<'_>) -> Result<()> {
+    let wrong = weaknesses(password, role, limits)?;
     let Some(first) = wrong.first() else { return Ok(()) };
     let hints: Vec<String> = wrong.iter().map(|it| it.hint()).collect();
     Err(Error::argument(first.to_string()).hint(hints.join(" ")))
@@ -38,9 +42,9 @@ pub fn refuse(weakness: Weakness) -> Error {
     Error::argument(weakness.to_string()).hint(weakness.hint())
 }
 
-fn weaknesses(password: &Prepared, role: &str) -> Result<Vec<Weakness>> {
+fn weaknesses(password: &Prepared, role: &str, limits: &Limits<'_>) -> Result<Vec<Weakness>> {
     let policy = Policy {
-        min_length: usize::try_from(guc::PASSWORD_MIN_LENGTH.get()).unwrap_or(usize::MAX),
+        min_length: usize::try_from(limits.get(Control::MinLength)).unwrap_or(usize::MAX),
         upper: guc::PASSWORD_REQUIRE_UPPER.get(),
         lower: guc::PASSWORD_REQUIRE_LOWER.get(),
         special: guc::PASSWORD_REQUIRE_SPECIAL.get(),

@@ -34,6 +34,19 @@ pub fn read(role: pg_sys::Oid) -> Option<Role> {
     })
 }
 
+/// The roles that may log in.
+pub fn all() -> Vec<pg_sys::Oid> {
+    let mut found = Vec::new();
+    table::scan(pg_sys::AuthIdRelationId, |row| {
+        if row.named("rolcanlogin") == Some(true)
+            && let Some(role) = row.named("oid")
+        {
+            found.push(role);
+        }
+    });
+    found
+}
+
 /// A statement about one role.
 pub enum Statement {
     /// CREATE ROLE, USER or GROUP with this name.
