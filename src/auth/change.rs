@@ -27,6 +27,8 @@ struct Running {
     name: String,
     /// Tells the password that it is given, in clear, from others.
     given: Option<[u8; 16]>,
+    /// What it gets was looked at.
+    is_checked: bool,
     /// It gets a verifier that a restore brings: of a password that its user chose.
     is_restored: bool,
 }
@@ -52,6 +54,11 @@ pub fn begins(node: *mut pg_sys::Node) {
 
 /// PostgreSQL is about to store this password, or a verifier made of one.
 pub fn check(name: &str, password: &[u8], is_verifier: bool) -> Result<()> {
+    RUNNING.with_borrow_mut(|running| {
+        if let Some(running) = running {
+            running.is_checked = true;
+        }
+    });
     let role = session::role(name);
     let is_kept = is_in_force();
     let account = match role {
@@ -104,12 +111,16 @@ pub fn ends(node: *mut pg_sys::Node) -> Result<()> {
     let Some((role, now)) = role.and_then(|role| Some((role, role::read(role)?))) else { return Ok(()) };
     let before = running.before.as_ref().map(|(_, before)| before);
     let old = before.as_ref().and_then(|it| it.password.as_deref());
+    let has_new_password = now.password.as_deref() != old;
+    if has_new_password && now.password.is_some() && !running.is_checked {
+        return Err(Error::state("another library has kept pgpci from checking the password")
+            .hint("Put pgpci at the end of shared_preload_libraries, and restart the server."));
+    }
     if !is_in_force() {
         return Ok(());
     }
     let old_name = before.as_ref().map_or(&now.name, |it| &it.name);
     let is_renamed = *old_name != now.name;
-    let has_new_password = now.password.as_deref() != old;
     let is_untouched =
         !is_renamed && !has_new_password && now.valid_until == before.as_ref().and_then(|it| it.valid_until);
     if is_untouched {

@@ -39,7 +39,7 @@ pub fn is_restricted() -> bool {
 }
 
 /// A role has authenticated itself.
-pub fn logs_in(limits: &Limits<'_>, account: &Account) -> Result<()> {
+pub fn logs_in(role: pg_sys::Oid, limits: &Limits<'_>, account: &Account) -> Result<()> {
     if !port::method_is_password() {
         return Ok(());
     }
@@ -52,7 +52,7 @@ pub fn logs_in(limits: &Limits<'_>, account: &Account) -> Result<()> {
     WHY.set(why);
     match why {
         // There is nothing there to change it with.
-        Some(why) if session::is_walsender() => Err(refuse(why)),
+        Some(why) if session::is_walsender() => Err(refuse(why, role)),
         _ => Ok(()),
     }
 }
@@ -75,7 +75,7 @@ pub fn changed() {
 /// 28000 for a query of a session that must change its password first.
 pub fn check_query() -> Result<()> {
     match WHY.get() {
-        Some(why) if role::is_clients() => Err(refuse(why)),
+        Some(why) if role::is_clients() => Err(refuse(why, session::user())),
         _ => Ok(()),
     }
 }
@@ -91,7 +91,7 @@ pub fn check(node: *mut pg_sys::Node) -> Result<()> {
         return Ok(());
     }
     audit::record(Class::Denied, "statement before the password was changed");
-    Err(refuse(why))
+    Err(refuse(why, session::user()))
 }
 
 /// A transaction ends, or is about to.
@@ -114,11 +114,14 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
     }
 }
 
-fn refuse(why: Why) -> Error {
+fn refuse(why: Why, role: pg_sys::Oid) -> Error {
     let message = match why {
         Why::Given => "the password must be changed before anything else: somebody else set it",
         Why::Old => "the password must be changed before anything else: it is too old",
     };
     Error::new(PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, message)
-        .hint("ALTER ROLE CURRENT_USER PASSWORD '…'; over TLS.")
+        .hint(match role::cannot_change_itself(role) {
+            true => "In PostgreSQL 15, a role with REPLICATION cannot: an officer makes it a service, by pci.set_account.",
+            false => "ALTER ROLE CURRENT_USER PASSWORD '…'; over TLS.",
+        })
 }

@@ -92,7 +92,7 @@ pub fn authenticated(status: i32) {
         (OK, Some(role)) => {
             let limits = Limits::of(&account);
             or_raise(lockout::logs_in(role, &limits, &account));
-            or_raise(first_use::logs_in(&limits, &account));
+            or_raise(first_use::logs_in(role, &limits, &account));
             idle::logs_in(&limits, &account);
             arrival::logs_in(role, &limits, &account);
         }

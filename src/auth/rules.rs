@@ -1,7 +1,11 @@
 //! What a password must be like.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use pgpci_core::account::Control;
 use pgpci_core::password::{Policy, Prepared, Weakness};
@@ -52,16 +56,41 @@ fn weaknesses(password: &Prepared, role: &str, limits: &Limits<'_>) -> Result<Ve
     Ok(policy.check(password, role, banned()?.lines()))
 }
 
-fn banned() -> Result<String> {
+/// A file as it was when it was read.
+struct Banned {
+    path: PathBuf,
+    /// Device, inode, size, and when it was last changed.
+    state: (u64, u64, u64, i64, i64),
+    lines: Rc<str>,
+}
+
+thread_local! { static BANNED: RefCell<Option<Banned>> = const { RefCell::new(None) } }
+
+/// The site's own, read once a session, and again when the file has changed.
+fn banned() -> Result<Rc<str>> {
     let Some(path) = guc::BANNED_PASSWORDS_FILE.get().filter(|path| !path.is_empty()) else {
-        return Ok(String::new());
+        return Ok("".into());
     };
-    let mut bytes = Vec::new();
-    let read =
-        File::open(&*path.to_string_lossy()).and_then(|file| file.take(MAX_BANNED).read_to_end(&mut bytes));
-    read.map_err(|error| {
+    let path = PathBuf::from(&*path.to_string_lossy());
+    read(&path).map_err(|error| {
         Error::key(format!("the file of banned passwords cannot be read: {}", error.kind()))
             .hint("pgpci.banned_passwords_file names it.")
-    })?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    })
+}
+
+fn read(path: &Path) -> std::io::Result<Rc<str>> {
+    let file = File::open(path)?;
+    let about = file.metadata()?;
+    let state = (about.dev(), about.ino(), about.size(), about.mtime(), about.mtime_nsec());
+    let known = BANNED.with_borrow(|known| {
+        known.as_ref().filter(|it| it.path == path && it.state == state).map(|it| it.lines.clone())
+    });
+    if let Some(lines) = known {
+        return Ok(lines);
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BANNED).read_to_end(&mut bytes)?;
+    let lines: Rc<str> = String::from_utf8_lossy(&bytes).into();
+    BANNED.set(Some(Banned { path: path.into(), state, lines: lines.clone() }));
+    Ok(lines)
 }

@@ -123,6 +123,12 @@ pub fn is_clients() -> bool {
     unsafe { !pg_sys::debug_query_string.is_null() || pg_sys::ActivePortal.is_null() }
 }
 
+/// Whether a role may not set its own password: before PostgreSQL 16, one with REPLICATION, unless it is a superuser.
+pub fn cannot_change_itself(role: pg_sys::Oid) -> bool {
+    // SAFETY: syscache look-ups.
+    cfg!(feature = "pg15") && unsafe { pg_sys::has_rolreplication(role) && !pg_sys::superuser_arg(role) }
+}
+
 /// Whether the session stores passwords as MD5.
 pub fn stores_md5() -> bool {
     // SAFETY: reads a backend-local variable.

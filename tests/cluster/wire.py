@@ -60,6 +60,8 @@ class Wire:
     def log_in(self, password):
         """Answers whatever is asked for with this password; returns the messages from there on, up to the end."""
         kind, body = self.read()
+        if kind == b"v":  # what it does not know of the protocol
+            kind, body = self.read()
         if kind != b"R":
             return [(kind, body)]
         asked = struct.unpack("!I", body[:4])[0]
