@@ -140,25 +140,34 @@ def test_workers_have_no_client(guarded):
 
 @pytest.mark.parametrize("victim", ["writer", "postmaster"])
 def test_a_crash_between_memory_and_role(fresh_cluster, victim):
-    one = fresh_cluster()
+    one = fresh_cluster("pgpci.home_database = 'nowhere'")
     password = add(one, "kate", "person")
-    # The worker is stopped, so that the lock is in memory only when everything ends.
-    writer = until(lambda: next((p for p in children(one.postmaster) if "pgpci lock writer" in command_line(p)), None), "it waits")
-    os.kill(writer, signal.SIGSTOP)
     guess(one, "kate", times=6)
     assert account(one, "kate", "is_locked") and not is_written(one, "kate")
     if victim == "writer":
-        os.kill(writer, signal.SIGKILL)
+        # Between two tries, it waits.
+        until(lambda: 'database "nowhere" does not exist' in one.log, "it could not be written")
+        until(lambda: strike(one, "pgpci lock writer"), "the writer is killed")
         until(lambda: "all server processes terminated; reinitializing" in one.log, "the server starts over")
     else:
+        everybody = [one.postmaster, *children(one.postmaster)]
         os.kill(one.postmaster, signal.SIGKILL)
-        os.kill(writer, signal.SIGKILL)
-        until(lambda: not os.path.exists(f"/proc/{writer}"), "it is gone")
+        until(lambda: not any(os.path.exists(f"/proc/{it}") for it in everybody[1:]), "all are gone")
         until(lambda: ready_to_start(one), "it starts again")
     until(lambda: is_up(one), "it is up")
     assert not wire.is_in(guess(one, "kate", password))
+    one.configure("pgpci.home_database = 'postgres'")
     until(lambda: is_written(one, "kate"), "written in the role")
     assert not wire.is_in(guess(one, "kate", password))
+
+
+def strike(cluster, name):
+    """Kills a process of the server; whether it was there."""
+    for process in children(cluster.postmaster):
+        if name in command_line(process):
+            os.kill(process, signal.SIGKILL)
+            return True
+    return False
 
 
 def ready_to_start(cluster):
