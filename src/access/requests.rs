@@ -1,7 +1,10 @@
 //! Dual control: what weakens protection is a request, which a second holder of the duty approves.
 //! Who that is, is decided by who authenticated, not by SET ROLE.
 
+use std::sync::OnceLock;
+
 use pgpci_core::access::Capability;
+use pgpci_core::account::Control;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
 
@@ -29,16 +32,22 @@ pub enum Kind {
     WidenDisplay,
     /// A longer cryptoperiod.
     LengthenCryptoperiod,
+    /// Less than PCI DSS asks for of accounts.
+    Exempt,
+    /// Ready-made verifiers of passwords.
+    Restore,
 }
 
 impl Kind {
-    const ALL: [Kind; 6] = [
+    const ALL: [Kind; 8] = [
         Self::Grant,
         Self::DestroyKey,
         Self::ShredVault,
         Self::RewrapKeys,
         Self::WidenDisplay,
         Self::LengthenCryptoperiod,
+        Self::Exempt,
+        Self::Restore,
     ];
 
     fn as_str(self) -> &'static str {
@@ -49,18 +58,40 @@ impl Kind {
             Self::RewrapKeys => "rewrap keys",
             Self::WidenDisplay => "widen display",
             Self::LengthenCryptoperiod => "lengthen cryptoperiod",
+            Self::Exempt => "exempt",
+            Self::Restore => "begin restore",
         }
     }
 
     /// Whose second holder approves.
     fn duty(self) -> &'static str {
         match self {
-            Self::Grant | Self::WidenDisplay => "pci_officer",
+            Self::Grant | Self::WidenDisplay | Self::Exempt | Self::Restore => "pci_officer",
             Self::DestroyKey | Self::ShredVault | Self::RewrapKeys | Self::LengthenCryptoperiod => {
                 custodian::DUTY
             }
         }
     }
+}
+
+/// What of accounts is to be weaker.
+#[derive(Clone)]
+pub struct Exempt {
+    /// Whose; None: all.
+    pub role: Option<pg_sys::Oid>,
+    /// Which control.
+    pub control: Control,
+    /// What is to hold.
+    pub value: i32,
+    /// Until when.
+    pub until: i64,
+}
+
+static ON_EXEMPTION: OnceLock<fn(&Request) -> Result<()>> = OnceLock::new();
+
+/// Says what an approved exemption leads to; called once, while the library is preloaded.
+pub fn on_exemption(then: fn(&Request) -> Result<()>) {
+    let _ = ON_EXEMPTION.set(then);
 }
 
 /// A request; what does not belong to its kind is None.
@@ -84,6 +115,8 @@ pub struct Request {
     pub display: Option<(i32, i32)>,
     /// The new cryptoperiod.
     pub cryptoperiod: Option<Interval>,
+    /// The exemption.
+    pub exempt: Option<Exempt>,
 }
 
 impl Request {
@@ -99,6 +132,7 @@ impl Request {
             kek: None,
             display: None,
             cryptoperiod: None,
+            exempt: None,
         }
     }
 }
@@ -110,7 +144,7 @@ pub fn open(request: &Request) -> Result<i32> {
     }
     let time = |t: Option<i64>| t.map(TimestampWithTimeZone::try_from).transpose();
     let time = |t| time(t).map_err(|_| Error::argument("a time is out of range"));
-    let grant = request.grant.as_ref();
+    let (grant, exempt) = (request.grant.as_ref(), request.exempt.as_ref());
     let ring = Ring::get()?;
     Spi::run("LOCK TABLE ONLY pci.request IN SHARE ROW EXCLUSIVE MODE")?;
     let id = Spi::get_one::<i32>("SELECT coalesce(max(id), 0) + 1 FROM ONLY pci.request")?
@@ -128,8 +162,8 @@ pub fn open(request: &Request) -> Result<i32> {
     tables::writing(|| {
         Spi::run_with_args(
             "INSERT INTO pci.request (id, kind, duty, reason, vault, key, role, capability, purposes, valid_from, valid_until, \
-             max_per_hour, provider, kek, display_first, display_last, cryptoperiod, requested_by, requester, expires_at, mac) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
+             max_per_hour, provider, kek, display_first, display_last, cryptoperiod, requested_by, requester, expires_at, mac, control, value) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)",
             &[
                 id.into(),
                 request.kind.as_str().into(),
@@ -137,11 +171,11 @@ pub fn open(request: &Request) -> Result<i32> {
                 request.reason.as_str().into(),
                 request.vault.clone().into(),
                 request.key.into(),
-                grant.map(|g| g.role).into(),
+                grant.map(|g| g.role).or(exempt.and_then(|e| e.role)).into(),
                 grant.map(|g| g.capability.clone()).into(),
                 grant.and_then(|g| g.purposes.clone()).into(),
                 time(grant.and_then(|g| g.valid_from))?.into(),
-                time(grant.and_then(|g| g.valid_until))?.into(),
+                time(grant.and_then(|g| g.valid_until).or(exempt.map(|e| e.until)))?.into(),
                 grant.and_then(|g| g.max_per_hour).into(),
                 request.provider.clone().into(),
                 request.kek.clone().into(),
@@ -152,6 +186,8 @@ pub fn open(request: &Request) -> Result<i32> {
                 open.requester.into(),
                 time(Some(expires))?.into(),
                 mac.to_vec().into(),
+                exempt.map(|e| e.control.as_str()).into(),
+                exempt.map(|e| e.value).into(),
             ],
         )
         .map_err(Error::from)
@@ -205,6 +241,10 @@ pub fn approve(call: &mut Call) -> Result<Value> {
         }
         Kind::WidenDisplay => grant::write_display(&ring, &open.request)?,
         Kind::LengthenCryptoperiod => vaults::write_cryptoperiod(&ring, &open.request)?,
+        Kind::Exempt | Kind::Restore => {
+            let then = ON_EXEMPTION.get().ok_or_else(|| Error::state("accounts are not kept here"))?;
+            then(&open.request)?;
+        }
         _ => custodian::approved(&open.request)?,
     }
     audit::record(
@@ -250,12 +290,13 @@ struct Open {
 impl Open {
     /// The MAC over what was asked, by whom, and until when; by names, as that of a grant.
     fn mac(&self, ring: &Ring) -> Result<[u8; 32]> {
-        let (request, grant) = (&self.request, self.request.grant.as_ref());
+        let (request, grant, exempt) =
+            (&self.request, self.request.grant.as_ref(), self.request.exempt.as_ref());
         let text = |t: &str| t.as_bytes().to_vec();
         let long = |n: i64| n.to_be_bytes().to_vec();
         let short = |n: i32| n.to_be_bytes().to_vec();
         let period = |i: &Interval| [short(i.months()), short(i.days()), long(i.micros())].concat();
-        let fields: [Option<Vec<u8>>; 19] = [
+        let fields: [Option<Vec<u8>>; 23] = [
             Some(short(self.id)),
             Some(text(request.kind.as_str())),
             Some(text(&request.reason)),
@@ -275,6 +316,10 @@ impl Open {
             Some(text(&self.requested_by)),
             Some(text(&session::role_name(self.requester))),
             Some(long(self.expires)),
+            exempt.and_then(|e| e.role).map(|role| text(&session::role_name(role))),
+            exempt.map(|e| text(e.control.as_str())),
+            exempt.map(|e| short(e.value)),
+            exempt.map(|e| long(e.until)),
         ];
         policy::mac(ring, Origin::here(), &fields.each_ref().map(Option::as_deref))
     }
@@ -315,6 +360,9 @@ fn read(row: &table::Row) -> Option<(Open, String)> {
     (request.provider, request.kek) = (text(12), text(13));
     request.display = row.get(14).zip(row.get(15));
     request.cryptoperiod = row.get(24);
+    if let (Some(control), Some(value), Some(until)) = (text(26), row.get(27), row.get(10)) {
+        request.exempt = Some(Exempt { role: row.get(6), control: Control::parse(&control)?, value, until });
+    }
     let open = Open {
         id: row.get(0)?,
         request,

@@ -139,6 +139,11 @@ exports! {
     pci_set_account / pg_finfo_pci_set_account => crate::auth::life::set_account;
     pci_lock_account / pg_finfo_pci_lock_account => crate::auth::life::lock_account;
     pci_unlock_account / pg_finfo_pci_unlock_account => crate::auth::life::unlock_account;
+    pci_exempt / pg_finfo_pci_exempt => crate::auth::exemptions::exempt;
+    pci_end_exemption / pg_finfo_pci_end_exemption => crate::auth::exemptions::end_exemption;
+    pci_begin_restore / pg_finfo_pci_begin_restore => crate::auth::exemptions::begin_restore;
+    pci_end_restore / pg_finfo_pci_end_restore => crate::auth::exemptions::end_restore;
+    pci_exemptions / pg_finfo_pci_exemptions => crate::auth::exemptions::all;
     pci_account / pg_finfo_pci_account => crate::auth::life::account;
     pci_key_status / pg_finfo_pci_key_status => crate::key::status;
 }

@@ -164,6 +164,23 @@ pub fn iso_time(microseconds: i64) -> String {
     }
 }
 
+/// The minute of the day that a moment is in, in a time zone; None where there is no such zone.
+pub fn minute_of_day(microseconds: i64, zone: &str) -> Option<u16> {
+    // Seconds from 1970 to PostgreSQL's epoch.
+    const EPOCH: i64 = 946_684_800;
+    let zone = CString::new(zone).ok()?;
+    let seconds: pg_sys::pg_time_t = microseconds.div_euclid(1_000_000) + EPOCH;
+    // SAFETY: null where there is no such zone; the result is a static structure or null.
+    unsafe {
+        let zone = pg_sys::pg_tzset(zone.as_ptr());
+        if zone.is_null() {
+            return None;
+        }
+        let time = pg_sys::pg_localtime(&seconds, zone).as_ref()?;
+        u16::try_from(time.tm_hour * 60 + time.tm_min).ok()
+    }
+}
+
 /// Whether a replication client is on the other side.
 pub fn is_walsender() -> bool {
     // SAFETY: reads a backend-local variable.
