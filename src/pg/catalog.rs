@@ -345,7 +345,7 @@ unsafe extern "C-unwind" fn changed_role(_arg: pg_sys::Datum, _cache: i32, _hash
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn changed_relation(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
-    crate::pg::relation::forget();
+    crate::pg::table_keys::forget();
     // A table's or composite type's columns may have changed, and with them what its rows hold.
     CONTAINS.with_borrow_mut(HashMap::clear);
     let ours = CATALOG.with_borrow(|c| match c {

@@ -52,6 +52,7 @@ pub mod slice;
 pub mod statement;
 pub mod stored_tree;
 pub mod table;
+pub mod table_keys;
 pub mod task;
 pub mod timeouts;
 pub mod trail_worker;
