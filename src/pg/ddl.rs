@@ -89,7 +89,7 @@ pub fn compares_stored(node: *mut pg_sys::Node) -> bool {
             }
             NodeTag::T_RefreshMatViewStmt => {
                 let view = (*node.cast::<pg_sys::RefreshMatViewStmt>()).relation;
-                relation_of(view.cast()).is_some_and(table_keys::compares_written)
+                relation_of(view.cast()).is_some_and(table_keys::has_pan_key)
             }
             NodeTag::T_AlterTableStmt => {
                 let alter = node.cast::<pg_sys::AlterTableStmt>();
