@@ -59,6 +59,7 @@ pub mod trail_worker;
 pub mod trigger;
 pub mod typed;
 mod typed_value;
+pub mod types;
 pub mod using;
 pub mod utility;
 pub mod walk;
