@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::counters::{self, Kind};
 use crate::pg::local::Local;
-use crate::pg::{query, relation, session};
+use crate::pg::{query, session, table_keys};
 
 /// A write that has begun and not ended well.
 #[derive(Clone, Copy)]
@@ -37,7 +37,7 @@ static DEFERRED_HIT: Local<Cell<bool>> = Local::new(Cell::new(false));
 
 /// A statement that writes starts: 53400 if it may conflict and the user has used up the hour's tries.
 pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<()> {
-    let compares = query::targets(desc).into_iter().any(relation::compares_written);
+    let compares = query::targets(desc).into_iter().any(table_keys::compares_written);
     if compares && !query::only_deletes(desc) && is_limited()? {
         query::count_conflicts(desc);
         begin(Some(desc as usize));
@@ -65,7 +65,7 @@ pub fn end(desc: *mut pg_sys::QueryDesc) {
 
 /// COPY FROM begins to write to a relation.
 pub fn start_copy(written: pg_sys::Oid) -> Result<()> {
-    if relation::compares_written(written) && is_limited()? {
+    if table_keys::compares_written(written) && is_limited()? {
         begin(None);
     }
     Ok(())

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use pgpci_core::key::{Context, KeyId, KeyState, Purpose};
 use pgrx::prelude::*;
 
-use super::requests::{self, Kind, Request};
-use super::{require_direct, require_duty, rewrap, tables, vaults};
+use super::request::{Kind, Request};
+use super::{requests, require_direct, require_duty, rewrap, tables, vaults};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::ring::{Key, Ring, Vault};

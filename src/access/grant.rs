@@ -5,8 +5,8 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
 use super::policy::{Grant, Origin};
-use super::requests::{self, Kind, Request};
-use super::{require_direct, require_duty, tables};
+use super::request::{Kind, Request};
+use super::{requests, require_direct, require_duty, tables};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::ring::Ring;

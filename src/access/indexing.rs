@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::key::nonce;
 use crate::pg::activity::{self, Kind};
 use crate::pg::typed::{self, Known};
-use crate::pg::{caller, query, relation};
+use crate::pg::{caller, query, table_keys};
 
 const HINT: &str = "A stored card number is written to a table that compares it (by an index, a foreign key, a hash partition, in an \
                     array or row) by roles with the capability search only: write the number itself, or have an officer grant search.";
@@ -21,7 +21,7 @@ pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<Kind> {
     if query::makes_containers(desc) {
         search::require_quietly().map_err(|_| refuse())?;
     }
-    let compares = query::targets(desc).into_iter().any(relation::has_pan_key);
+    let compares = query::targets(desc).into_iter().any(table_keys::has_pan_key);
     if !compares {
         return Ok(Kind::OtherWrite);
     }
@@ -39,7 +39,7 @@ pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<Kind> {
 
 /// The same of a foreign-key statement that cascades, whose parameters PostgreSQL takes from the row that changed.
 pub fn start_cascade(desc: *mut pg_sys::QueryDesc) -> Result<Kind> {
-    let compares = query::targets(desc).into_iter().any(relation::has_pan_key);
+    let compares = query::targets(desc).into_iter().any(table_keys::has_pan_key);
     match compares && search::require_quietly().is_err() {
         true => judge(desc, true, true).map(Kind::ForeignKeyWrite),
         false => Ok(Kind::ForeignKeyWrite(activity::new_write())),

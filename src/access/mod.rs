@@ -8,6 +8,7 @@ pub mod indexing;
 pub mod init;
 pub mod policy;
 pub mod rekey;
+pub mod request;
 pub mod requests;
 pub mod rewrap;
 pub mod roles;

@@ -3,8 +3,8 @@
 use pgpci_core::key::KeyState;
 
 use super::custodian::{on_duty, run};
-use super::requests::{self, Kind, Request};
-use super::require_direct;
+use super::request::{Kind, Request};
+use super::{requests, require_direct};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::broker;

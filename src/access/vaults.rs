@@ -4,8 +4,8 @@ use pgpci_core::key::Purpose;
 use pgrx::prelude::*;
 
 use super::custodian::{self, check_display, make_key, me, run};
-use super::requests::{self, Kind, Request};
-use super::require_direct;
+use super::request::{Kind, Request};
+use super::{requests, require_direct};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::ring::{NO_VAULT, Ring, Vault};

@@ -5,7 +5,8 @@ use pgpci_core::account::{Control, EXEMPTIONS, Exemption};
 use pgrx::pg_sys;
 
 use super::{life, limits, state};
-use crate::access::requests::{self, Exempt, Kind, Request};
+use crate::access::request::{Exempt, Kind, Request};
+use crate::access::requests;
 use crate::access::{require_direct, require_duty};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};

@@ -5,11 +5,11 @@ use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use pgrx::pg_sys;
-use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::pg::functions::Functions;
 use crate::pg::local::Local;
-use crate::pg::session;
+use crate::pg::{session, types};
+pub use types::{contains_pan, is_container, is_pan};
 
 /// The schema of every object of ours.
 pub const SCHEMA: &str = "pci";
@@ -92,8 +92,6 @@ impl Catalog {
 
 // None: not looked up; Some(None): the extension is not in this database.
 static CATALOG: Local<RefCell<Option<Option<std::rc::Rc<Catalog>>>>> = Local::new(RefCell::new(None));
-static CONTAINS: Local<RefCell<FxHashMap<pg_sys::Oid, bool>>> =
-    Local::new(RefCell::new(FxHashMap::with_hasher(FxBuildHasher)));
 static REGISTERED: Local<Cell<bool>> = Local::new(Cell::new(false));
 
 // Of this backend alone, as everything in this module: static because they are asked several times a statement.
@@ -176,36 +174,6 @@ pub fn get() -> Option<std::rc::Rc<Catalog>> {
     found
 }
 
-/// Whether values of the type hold card numbers: `pci.pan`, its domains, arrays, rows, ranges.
-pub fn contains_pan(type_oid: pg_sys::Oid) -> bool {
-    // Built-in types never do, but for anonymous rows, which the walk treats by what they are made of.
-    if type_oid.to_u32() < pg_sys::FirstNormalObjectId {
-        return false;
-    }
-    let Some(catalog) = get() else { return false };
-    if type_oid == catalog.pan {
-        return true;
-    }
-    if let Some(known) = CONTAINS.with_borrow(|map| map.get(&type_oid).copied()) {
-        return known;
-    }
-    let found = parts(type_oid).into_iter().any(contains_pan);
-    CONTAINS.with_borrow_mut(|map| map.insert(type_oid, found));
-    found
-}
-
-/// Whether one value of the type may hold several card numbers, or one beside something else: arrays, rows, ranges. Stored,
-/// it is compressed, and how well tells what in it is equal.
-pub fn is_container(type_oid: pg_sys::Oid) -> bool {
-    contains_pan(type_oid) && !is_pan(type_oid)
-}
-
-/// Whether a type is `pci.pan` or a domain over it.
-pub fn is_pan(type_oid: pg_sys::Oid) -> bool {
-    // SAFETY: a syscache look-up.
-    get().is_some_and(|catalog| unsafe { pg_sys::getBaseType(type_oid) } == catalog.pan)
-}
-
 fn look_up() -> Option<Catalog> {
     let schema = CString::new(SCHEMA).ok()?;
     // SAFETY: syscache look-ups, all with missing_ok.
@@ -255,46 +223,6 @@ unsafe fn operator(name: &str, left: pg_sys::Oid, right: pg_sys::Oid) -> pg_sys:
     }
 }
 
-/// The types that a type is made of.
-fn parts(type_oid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
-    // SAFETY: syscache look-ups; a composite's descriptor is reference-counted and released.
-    unsafe {
-        let base = pg_sys::getBaseType(type_oid);
-        if base != type_oid {
-            return vec![base];
-        }
-        let element = pg_sys::get_element_type(type_oid);
-        if element != pg_sys::InvalidOid {
-            return vec![element];
-        }
-        let range = pg_sys::get_range_subtype(type_oid);
-        if range != pg_sys::InvalidOid {
-            return vec![range];
-        }
-        let multirange = pg_sys::get_multirange_range(type_oid);
-        if multirange != pg_sys::InvalidOid {
-            return vec![multirange];
-        }
-        if pg_sys::get_typtype(type_oid) as u8 == pg_sys::TYPTYPE_COMPOSITE {
-            let descriptor = pg_sys::lookup_rowtype_tupdesc_noerror(type_oid, -1, true);
-            if descriptor.is_null() {
-                return Vec::new();
-            }
-            let count = (*descriptor).natts as usize;
-            let types = (0..count)
-                .map(|i| &*crate::pg::compat::attribute(descriptor, i))
-                .filter(|attribute| !attribute.attisdropped)
-                .map(|attribute| attribute.atttypid)
-                .collect();
-            if (*descriptor).tdrefcount >= 0 {
-                pg_sys::DecrTupleDescRefCount(descriptor);
-            }
-            return types;
-        }
-        Vec::new()
-    }
-}
-
 fn register() {
     if REGISTERED.replace(true) {
         return;
@@ -339,7 +267,7 @@ fn defer() -> bool {
 fn reset() {
     bump();
     CATALOG.set(None);
-    CONTAINS.with_borrow_mut(FxHashMap::clear);
+    types::forget();
 }
 
 #[pgrx::pg_guard]
@@ -351,9 +279,9 @@ unsafe extern "C-unwind" fn changed_role(_arg: pg_sys::Datum, _cache: i32, _hash
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn changed_relation(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
-    crate::pg::relation::forget();
+    crate::pg::table_keys::forget();
     // A table's or composite type's columns may have changed, and with them what its rows hold.
-    CONTAINS.with_borrow_mut(FxHashMap::clear);
+    types::forget();
     let ours = CATALOG.with_borrow(|c| match c {
         Some(Some(catalog)) => relation == pg_sys::InvalidOid || catalog.is_protected_table(relation),
         _ => true,

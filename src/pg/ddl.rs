@@ -9,7 +9,7 @@ use pgrx::pg_sys::NodeTag;
 use crate::pg::local::Local;
 use crate::pg::nodes::{list, string};
 use crate::pg::statement::relation_of;
-use crate::pg::{activity, catalog, partition, relation, session, table};
+use crate::pg::{activity, catalog, partition, relation, session, table, table_keys};
 
 static DROPPING_EXTENSION: Local<Cell<bool>> = Local::new(Cell::new(false));
 
@@ -88,7 +88,7 @@ pub fn compares_stored(node: *mut pg_sys::Node) -> bool {
             }
             NodeTag::T_RefreshMatViewStmt => {
                 let view = (*node.cast::<pg_sys::RefreshMatViewStmt>()).relation;
-                relation_of(view.cast()).is_some_and(relation::compares_written)
+                relation_of(view.cast()).is_some_and(table_keys::has_pan_key)
             }
             NodeTag::T_AlterTableStmt => {
                 let alter = node.cast::<pg_sys::AlterTableStmt>();

@@ -6,7 +6,7 @@ use pgrx::pg_sys::NodeTag;
 use crate::pg::call::varlena_bytes;
 use crate::pg::nodes::{integers, list, oids};
 use crate::pg::plan::for_each_node;
-use crate::pg::{catalog, constants, relation};
+use crate::pg::{catalog, constants, table_keys};
 
 /// The relations that it writes, and the tables whose partitions they are: a row may move to any of those.
 pub fn targets(desc: *mut pg_sys::QueryDesc) -> Vec<pg_sys::Oid> {
@@ -117,7 +117,7 @@ unsafe fn meets_pan(write: &pg_sys::ModifyTable) -> bool {
     // SAFETY: by contract; the list is one of OIDs.
     write.onConflictAction != pg_sys::OnConflictAction::ONCONFLICT_NONE
         && (write.arbiterIndexes.is_null()
-            || unsafe { oids(write.arbiterIndexes) }.any(relation::is_index_over_pan))
+            || unsafe { oids(write.arbiterIndexes) }.any(table_keys::is_index_over_pan))
 }
 
 /// What ON CONFLICT has met so far.

@@ -11,7 +11,7 @@ use pgrx::pg_sys::NodeTag;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::nodes::{integers, list};
 use crate::pg::plan::for_each_node;
-use crate::pg::relation;
+use crate::pg::table_keys;
 use crate::pg::typed_value::{Inner, Place};
 
 /// Expressions that are looked at, at most.
@@ -143,8 +143,8 @@ impl Statement<'_> {
         // SAFETY: by contract.
         let mut written = unsafe { integers(columns) };
         !written.any(|column| {
-            relation::leads_to_pan_key(table, column)
-                || (!self.known.cascades && relation::shares_key_with_pan(table, column))
+            table_keys::leads_to_pan_key(table, column)
+                || (!self.known.cascades && table_keys::shares_key_with_pan(table, column))
         })
     }
 }

@@ -315,6 +315,7 @@ ATTACKS = {
                            "ALTER TABLE x ALTER card TYPE pci.pan USING other"],
     "attach_hash_partition": ["CREATE TABLE x (card pci.pan) PARTITION BY HASH (card)", "CREATE TABLE x0 AS SELECT card FROM {t} WHERE id = 2",
                               "ALTER TABLE x ATTACH PARTITION x0 FOR VALUES WITH (MODULUS 1, REMAINDER 0)"],
+    "refresh_index": ["CREATE MATERIALIZED VIEW mv AS SELECT card, id FROM {t} WITH NO DATA", "CREATE INDEX ON mv (card, id)", "REFRESH MATERIALIZED VIEW mv"],
     "refresh_unique": ["CREATE MATERIALIZED VIEW mv AS SELECT card FROM {t} WITH NO DATA", "CREATE UNIQUE INDEX ON mv (card)", "REFRESH MATERIALIZED VIEW mv"],
     "copy_union": [f"INSERT INTO own (card) SELECT '{VISA_3}'::pci.pan UNION ALL SELECT card FROM {{t}}"],
     "copy_record": [do("SELECT card INTO r FROM {t} WHERE id = 2; INSERT INTO own VALUES (r.card);")],
