@@ -153,7 +153,9 @@ pub fn learn_export() -> Result<()> {
 
 /// Whether a row says that the user may store in the vault: as export itself, this needs no key.
 fn stores(vault: i32) -> Result<bool> {
-    static STORES: Local<RefCell<(u64, Vec<(i32, bool)>)>> = Local::new(RefCell::new((0, Vec::new())));
+    /// Of which generation, and each vault's answer.
+    type Stores = (u64, Vec<(i32, bool)>);
+    static STORES: Local<RefCell<Stores>> = Local::new(RefCell::new((0, Vec::new())));
     let generation = catalog::generation();
     let known = STORES.with_borrow(|(known, stores)| {
         stores.iter().find(|(v, _)| *known == generation && *v == vault).map(|(_, stores)| *stores)

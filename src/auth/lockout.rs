@@ -30,8 +30,11 @@ const SHORTEST: i64 = 30;
 
 // Who logged in, until the session is established.
 static ARRIVING: Local<Cell<Option<(pg_sys::Oid, u64, bool)>>> = Local::new(Cell::new(None));
-// What the table learns once the running transaction has committed: a role, and until when it is locked, if it is.
-static LATER: Local<RefCell<Vec<(u32, Option<Option<i64>>)>>> = Local::new(RefCell::new(Vec::new()));
+/// A role, and until when it is locked, if it is.
+type Change = (u32, Option<Option<i64>>);
+
+// What the table learns once the running transaction has committed.
+static LATER: Local<RefCell<Vec<Change>>> = Local::new(RefCell::new(Vec::new()));
 // The roles whose sessions end then.
 static ENDING: Local<RefCell<Vec<pg_sys::Oid>>> = Local::new(RefCell::new(Vec::new()));
 // What the worker has written.

@@ -103,7 +103,10 @@ pub struct Ring {
     keys: Vec<Key>,
 }
 
-static RING: Local<RefCell<Option<(u64, Rc<Ring>)>>> = Local::new(RefCell::new(None));
+/// Of which generation, and what.
+type Known = Option<(u64, Rc<Ring>)>;
+
+static RING: Local<RefCell<Known>> = Local::new(RefCell::new(None));
 
 impl Ring {
     /// The ring of this database; 55000 before `pci.init`.
