@@ -65,6 +65,6 @@ COMMENT ON VIEW vaults IS 'The vaults.';
 CREATE VIEW requests AS
     SELECT id, CASE WHEN state = 'open' AND expires_at <= now() THEN 'expired' ELSE state END AS state,
            kind, duty, reason, vault, key, role, capability, purposes, valid_from, valid_until, max_per_hour, provider, kek,
-           display_first, display_last, cryptoperiod, requested_by, requested_at, expires_at, decided_by, decided_at, decision_reason
+           display_first, display_last, cryptoperiod, control, value, requested_by, requested_at, expires_at, decided_by, decided_at, decision_reason
     FROM pci.request;
 COMMENT ON VIEW requests IS 'What waited or waits for a second person, and what became of it.';

@@ -26,6 +26,12 @@ CREATE FUNCTION export_checkpoint() RETURNS text
 COMMENT ON FUNCTION export_checkpoint() IS
     'the last signed checkpoint of the audit trail, to be kept elsewhere; auditors only';
 
+CREATE FUNCTION rotate_audit_key() RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'pci_rotate_audit_key';
+COMMENT ON FUNCTION rotate_audit_key() IS
+    'has another key sign the audit trail, vouched for by the present one; custodians only';
+
 CREATE FUNCTION audit_status_text() RETURNS text
     LANGUAGE c VOLATILE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'pci_audit_status';

@@ -2,7 +2,7 @@
 -- anybody may ask: functions keep the privileges that CREATE FUNCTION gives them, unless they are named here.
 REVOKE ALL ON ALL TABLES IN SCHEMA pci FROM PUBLIC;
 GRANT USAGE ON SCHEMA pci TO PUBLIC;
-GRANT SELECT ON pci.access, pci.accounts, pci.vaults, pci.keys, pci.key_history, pci.key_status, pci.requests, pci.reencryption_progress TO PUBLIC;
+GRANT SELECT ON pci.access, pci.accounts, pci.exemptions, pci.vaults, pci.keys, pci.key_history, pci.key_status, pci.requests, pci.reencryption_progress TO PUBLIC;
 -- Called by indexes, sorts and PostgreSQL itself only, or by superusers.
 REVOKE EXECUTE ON FUNCTION
     pci.pan_cmp(pci.pan, pci.pan), pci.pan_hash(pci.pan), pci.pan_hash_extended(pci.pan, bigint),

@@ -56,7 +56,7 @@ COMMENT ON TABLE key_event IS 'The states that each key went through (NIST SP 80
 
 CREATE TABLE request (
     id integer NOT NULL PRIMARY KEY,
-    kind text NOT NULL CHECK (kind IN ('grant', 'destroy key', 'shred vault', 'rewrap keys', 'widen display', 'lengthen cryptoperiod')),
+    kind text NOT NULL CHECK (kind IN ('grant', 'destroy key', 'shred vault', 'rewrap keys', 'widen display', 'lengthen cryptoperiod', 'exempt', 'begin restore')),
     duty text NOT NULL CHECK (duty IN ('pci_officer', 'pci_custodian')),
     reason text NOT NULL,
     vault text,
@@ -80,7 +80,9 @@ CREATE TABLE request (
     decided_at timestamptz,
     decision_reason text,
     cryptoperiod interval,
-    mac bytea NOT NULL
+    mac bytea NOT NULL,
+    control text,
+    value integer
 );
 COMMENT ON TABLE request IS 'What a second holder of a duty must approve before it is done; each row carries a MAC.';
 

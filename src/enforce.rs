@@ -9,6 +9,7 @@ use crate::audit;
 use crate::error::Result;
 use crate::pan::{comparand, hashed, output};
 use crate::pg::activity::{self, Kind};
+use crate::pg::local::Local;
 use crate::pg::statement::{self, Utility};
 use crate::pg::{audited, catalog, comparands, ddl as pg_ddl, glance, query, relation, session, walk_plan};
 use walk_plan::Vaults;
@@ -17,6 +18,29 @@ use walk_plan::Vaults;
 /// next one.
 pub fn is_bystander() -> bool {
     catalog::is_known_absent()
+}
+
+/// Whether a plan that starts needs nothing of us, as far as can be told by looking. Never raises: for the hook, whose work
+/// it spares most statements.
+pub fn passes(desc: *mut pg_sys::QueryDesc, flags: i32) -> bool {
+    let is_none_of_ours = is_bystander()
+        || catalog::is_known_present()
+            && LEARNT.get() == catalog::generation()
+            && !activity::has_started()
+            && !query::writes(desc)
+            && !statement::is_foreign_key(desc, flags)
+            && !walk_plan::is_marked(query::plan(desc));
+    is_none_of_ours && !crate::auth::is_restricted() && audit::passes(desc)
+}
+
+/// Whether a plan that ends needs nothing of us, likewise.
+pub fn is_over(desc: *mut pg_sys::QueryDesc) -> bool {
+    let is_over = !audit::is_recording() && !activity::has_started() && !conflicts::is_writing();
+    if is_over {
+        audit::is_not_starting(desc);
+        crate::auth::query_ends();
+    }
+    is_over
 }
 
 /// Whether the session has parse and plan trees printed into the log.
@@ -140,9 +164,14 @@ fn start_write(desc: *mut pg_sys::QueryDesc) -> Kind {
     or_raise(indexing::start(desc))
 }
 
-/// A plan is run, or finished; what is returned goes to `stops`.
+/// A plan is run; what is returned goes to `stops`.
 pub fn runs(desc: *mut pg_sys::QueryDesc) -> usize {
     if is_bystander() { NOWHERE } else { activity::enter_query(desc as usize) }
+}
+
+/// A plan is finished, likewise: triggers run then, if it writes.
+pub fn finishes(desc: *mut pg_sys::QueryDesc) -> usize {
+    if activity::has_started() { runs(desc) } else { NOWHERE }
 }
 
 /// It is not run any more, for now.
@@ -261,6 +290,13 @@ pub fn parsed(query: *mut pg_sys::Query) {
     }
 }
 
+/// Whether a statement's permissions are none of ours: it reads, and is not recorded. Only looks.
+pub fn only_reads(list: *mut pg_sys::List) -> bool {
+    let mut writes = false;
+    relation::for_each_written(list, |_| writes = true);
+    !writes && !audit::is_recording()
+}
+
 /// The relations of a statement and what it does with them.
 pub fn permissions(list: *mut pg_sys::List) {
     audit::permissions(list);
@@ -292,9 +328,8 @@ struct Depth {
     dropping: bool,
 }
 
-thread_local! {
-    static SUBTRANSACTIONS: RefCell<Vec<(pg_sys::SubTransactionId, Depth)>> = const { RefCell::new(Vec::new()) };
-}
+static SUBTRANSACTIONS: Local<RefCell<Vec<(pg_sys::SubTransactionId, Depth)>>> =
+    Local::new(RefCell::new(Vec::new()));
 
 /// A transaction ends.
 pub fn transaction(event: pg_sys::XactEvent::Type) {
@@ -365,10 +400,12 @@ fn leave(id: pg_sys::SubTransactionId) -> Option<Depth> {
     })
 }
 
+// The generation of which the session has learnt that.
+static LEARNT: Local<Cell<u64>> = Local::new(Cell::new(0));
+
 /// What a slot function decodes is printed when nothing can be read any more: the session learns before, once
 /// after each change, whether its user may export.
 fn learn_export() {
-    thread_local! { static LEARNT: Cell<u64> = const { Cell::new(0) } }
     let generation = catalog::generation();
     if LEARNT.replace(generation) != generation {
         let _ = search::learn_export();

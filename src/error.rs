@@ -79,6 +79,12 @@ impl Error {
     }
 }
 
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl From<CoreError> for Error {
     fn from(error: CoreError) -> Self {
         use PgSqlErrorCode as S;

@@ -106,6 +106,8 @@ pub static AUDIT_CHECKPOINT_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(6
 pub static AUDIT_COMPRESS: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// `pgpci.audit_retention`, days
 pub static AUDIT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(365);
+/// `pgpci.audit_key`
+pub static AUDIT_KEY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"local"));
 /// `pgpci.audit_checkpoint_command`
 pub static AUDIT_CHECKPOINT_COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
@@ -298,7 +300,7 @@ pub fn define() {
     );
     number(
         c"pgpci.audit_retention",
-        c"Days that the audit trail is kept; a file that old goes once a later checkpoint is elsewhere. 0: for ever.",
+        c"Days that the audit trail is kept, never fewer than 92; a file that old goes once a later checkpoint is elsewhere. 0: for ever.",
         &AUDIT_RETENTION,
         (0, 36_500),
         GucContext::Sighup,
@@ -309,6 +311,13 @@ pub fn define() {
         c"Compress files of the audit trail that are complete.",
         c"",
         &AUDIT_COMPRESS,
+        GucContext::Sighup,
+        control,
+    );
+    string(
+        c"pgpci.audit_key",
+        c"What wraps the key that signs the audit trail: provider, or provider:key.",
+        &AUDIT_KEY,
         GucContext::Sighup,
         control,
     );

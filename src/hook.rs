@@ -130,7 +130,9 @@ unsafe extern "C-unwind" fn planned_own(plan: *mut pg_sys::PlannedStmt, look: en
 unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: c_int) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        start_own(desc, flags);
+        if !enforce::passes(desc, flags) {
+            start_own(desc, flags);
+        }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_START {
             Some(next) => next(desc, flags),
@@ -195,7 +197,7 @@ unsafe extern "C-unwind" fn executor_run(
 unsafe extern "C-unwind" fn executor_finish(desc: *mut pg_sys::QueryDesc) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        let depth = enforce::runs(desc);
+        let depth = enforce::finishes(desc);
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_FINISH {
             Some(next) => next(desc),
@@ -249,7 +251,9 @@ unsafe extern "C-unwind" fn log_own(data: *mut pg_sys::ErrorData) {
 unsafe extern "C-unwind" fn executor_end(desc: *mut pg_sys::QueryDesc) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        end_own(desc);
+        if !enforce::is_over(desc) {
+            end_own(desc);
+        }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_END {
             Some(next) => next(desc),
@@ -441,7 +445,9 @@ unsafe extern "C-unwind" fn parsed_own(query: *mut pg_sys::Query) {
 unsafe extern "C-unwind" fn check_perms(range_table: *mut pg_sys::List, raise: bool) -> bool {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        perms_own(range_table);
+        if !enforce::only_reads(range_table) {
+            perms_own(range_table);
+        }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_PERMS {
             Some(next) => next(range_table, raise),
@@ -458,7 +464,9 @@ unsafe extern "C-unwind" fn check_perms(
 ) -> bool {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        perms_own(permissions);
+        if !enforce::only_reads(permissions) {
+            perms_own(permissions);
+        }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_PERMS {
             Some(next) => next(range_table, permissions, raise),

@@ -10,6 +10,7 @@ use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::counters::{self, Kind};
+use crate::pg::local::Local;
 use crate::pg::{query, session, table_keys};
 
 /// A write that has begun and not ended well.
@@ -25,16 +26,14 @@ struct Write {
     level: i32,
 }
 
-thread_local! {
-    // Innermost last.
-    static WRITES: RefCell<Vec<Write>> = const { RefCell::new(Vec::new()) };
-    // Whether there is one.
-    static WRITING: Cell<bool> = const { Cell::new(false) };
-    // Whether the transaction has written card numbers: a deferred constraint fails when no write is open any more.
-    static WROTE: Cell<bool> = const { Cell::new(false) };
-    // Whether an index found two equal then.
-    static DEFERRED_HIT: Cell<bool> = const { Cell::new(false) };
-}
+// Innermost last.
+static WRITES: Local<RefCell<Vec<Write>>> = Local::new(RefCell::new(Vec::new()));
+// Whether there is one.
+static WRITING: Local<Cell<bool>> = Local::new(Cell::new(false));
+// Whether the transaction has written card numbers: a deferred constraint fails when no write is open any more.
+static WROTE: Local<Cell<bool>> = Local::new(Cell::new(false));
+// Whether an index found two equal then.
+static DEFERRED_HIT: Local<Cell<bool>> = Local::new(Cell::new(false));
 
 /// A statement that writes starts: 53400 if it may conflict and the user has used up the hour's tries.
 pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<()> {
@@ -44,6 +43,11 @@ pub fn start(desc: *mut pg_sys::QueryDesc) -> Result<()> {
         begin(Some(desc as usize));
     }
     Ok(())
+}
+
+/// Whether a write is open. Only looks.
+pub fn is_writing() -> bool {
+    WRITING.get()
 }
 
 /// A statement ends well; ON CONFLICT may have met conflicts all the same.

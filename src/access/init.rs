@@ -27,6 +27,7 @@ pub fn init(call: &mut Call) -> Result<Value> {
     let (provider, kek) = (call.text(3).into_owned(), call.text(4).into_owned());
     let holders = [call.text_array(0), call.text_array(1), call.text_array(2)];
     check_holders(&holders)?;
+    let is_first = !has_accounts();
     make_duties(&holders)?;
     let mut installation = [0; 16];
     nonce::fill(&mut installation)?;
@@ -62,6 +63,9 @@ pub fn init(call: &mut Call) -> Result<Value> {
         (DEFAULT_VAULT, Purpose::Hash),
     ] {
         custodian::make_key(&ring, vault, purpose, 1, &provider, &kek)?;
+    }
+    if is_first {
+        begin_accounts();
     }
     key::cluster::make(installation, &provider, &kek)?;
     catalog::changed("installation");
@@ -100,6 +104,9 @@ pub fn accept_policy(call: &mut Call) -> Result<Value> {
         }
     }
     requests::close_restored()?;
+    if !has_accounts() {
+        accept_accounts(&ring)?;
+    }
     for duty in DUTIES {
         if let Some(role) = session::role(duty) {
             roles::mark(role);
@@ -122,6 +129,36 @@ pub fn accept_policy(call: &mut Call) -> Result<Value> {
 /// `pci.is_active()`: whether the policy is in force here.
 pub fn is_active(_: &mut Call) -> Result<Value> {
     Ok(Ring::get()?.active.into())
+}
+
+/// Whether accounts are in force in this cluster already, by another database.
+fn has_accounts() -> bool {
+    session::role(custodian::DUTY).is_some_and(roles::is_marked)
+}
+
+/// What is kept of roles already, before there was a policy, was restored, or planted: only what is genuine stays.
+fn begin_accounts() {
+    let is_restored = key::cluster::exists() && key::cluster::accept().is_ok();
+    if !is_restored && key::cluster::begin_anew() > 0 {
+        pgrx::notice!("what was kept of roles before is dropped: its key cannot be had");
+    }
+}
+
+/// What a restore has brought of roles comes in force with the policy, as far as it is genuine.
+fn accept_accounts(ring: &Ring) -> Result<()> {
+    let vault = ring.vault(DEFAULT_VAULT)?;
+    if let (false, Some(installation)) = (key::cluster::exists(), ring.installation) {
+        key::cluster::make(installation, &vault.provider, &vault.kek)?;
+    }
+    for name in key::cluster::accept()? {
+        audit::record(Class::Denied, &format!("what a restore brought of role \"{name}\": its MAC is wrong"));
+        Error::denied(format!(
+            "what was restored of role \"{name}\" was not written by pgpci, and is dropped"
+        ))
+        .hint("Until pci.set_account says otherwise, it is a person's account that nothing is known of.")
+        .warn();
+    }
+    Ok(())
 }
 
 fn check_holders(holders: &[Vec<String>; 3]) -> Result<()> {

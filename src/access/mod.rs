@@ -25,6 +25,7 @@ use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, Ring};
 use crate::pg::call::Call;
+use crate::pg::local::Local;
 use crate::pg::{catalog, direct, session};
 use policy::Grant;
 
@@ -55,12 +56,10 @@ impl Decision {
 /// Nothing is decided yet.
 pub const UNDECIDED: Decision = Decision { generation: 0, user: 0, allowed: false, until: 0 };
 
-thread_local! {
-    // Decisions for the default vault, by capability: looked at once a value.
-    static DECIDED: [Cell<Decision>; 4] = const { [const { Cell::new(UNDECIDED) }; 4] };
-    // Those for other vaults.
-    static OTHERS: RefCell<Vec<(Capability, i32, Decision)>> = const { RefCell::new(Vec::new()) };
-}
+// Decisions for the default vault, by capability: looked at once a value.
+static DECIDED: Local<[Cell<Decision>; 4]> = Local::new([const { Cell::new(UNDECIDED) }; 4]);
+// Those for other vaults.
+static OTHERS: Local<RefCell<Vec<(Capability, i32, Decision)>>> = Local::new(RefCell::new(Vec::new()));
 
 /// Whether the authenticated user holds the capability on the vault now.
 pub fn may(capability: Capability, vault: i32) -> Result<bool> {
@@ -72,12 +71,12 @@ pub fn may(capability: Capability, vault: i32) -> Result<bool> {
         return Ok(allowed);
     }
     let decision = decide(capability, vault, generation)?;
-    DECIDED.with(|decided| decided[capability as usize].set(decision));
+    DECIDED[capability as usize].set(decision);
     Ok(decision.allowed)
 }
 
 fn decided(capability: Capability, generation: u64) -> Option<bool> {
-    let known = DECIDED.with(|decided| decided[capability as usize].get());
+    let known = DECIDED[capability as usize].get();
     known.holds(generation).then_some(known.allowed)
 }
 

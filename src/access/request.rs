@@ -1,6 +1,7 @@
 //! A request as it is kept: what is asked for, by whom, until when, and the MAC over all that.
 
 use pgpci_core::access::Capability;
+use pgpci_core::account::Control;
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
@@ -25,16 +26,22 @@ pub enum Kind {
     WidenDisplay,
     /// A longer cryptoperiod.
     LengthenCryptoperiod,
+    /// Less than PCI DSS asks for of accounts.
+    Exempt,
+    /// Ready-made verifiers of passwords.
+    Restore,
 }
 
 impl Kind {
-    const ALL: [Kind; 6] = [
+    const ALL: [Kind; 8] = [
         Self::Grant,
         Self::DestroyKey,
         Self::ShredVault,
         Self::RewrapKeys,
         Self::WidenDisplay,
         Self::LengthenCryptoperiod,
+        Self::Exempt,
+        Self::Restore,
     ];
 
     /// As it is written.
@@ -46,18 +53,33 @@ impl Kind {
             Self::RewrapKeys => "rewrap keys",
             Self::WidenDisplay => "widen display",
             Self::LengthenCryptoperiod => "lengthen cryptoperiod",
+            Self::Exempt => "exempt",
+            Self::Restore => "begin restore",
         }
     }
 
     /// Whose second holder approves.
     pub fn duty(self) -> &'static str {
         match self {
-            Self::Grant | Self::WidenDisplay => "pci_officer",
+            Self::Grant | Self::WidenDisplay | Self::Exempt | Self::Restore => "pci_officer",
             Self::DestroyKey | Self::ShredVault | Self::RewrapKeys | Self::LengthenCryptoperiod => {
                 custodian::DUTY
             }
         }
     }
+}
+
+/// What of accounts is to be weaker.
+#[derive(Clone)]
+pub struct Exempt {
+    /// Whose; None: all.
+    pub role: Option<pg_sys::Oid>,
+    /// Which control.
+    pub control: Control,
+    /// What is to hold.
+    pub value: i32,
+    /// Until when.
+    pub until: i64,
 }
 
 /// A request; what does not belong to its kind is None.
@@ -81,6 +103,8 @@ pub struct Request {
     pub display: Option<(i32, i32)>,
     /// The new cryptoperiod.
     pub cryptoperiod: Option<Interval>,
+    /// The exemption.
+    pub exempt: Option<Exempt>,
 }
 
 impl Request {
@@ -96,6 +120,7 @@ impl Request {
             kek: None,
             display: None,
             cryptoperiod: None,
+            exempt: None,
         }
     }
 }
@@ -119,12 +144,13 @@ pub struct Open {
 impl Open {
     /// The MAC over what was asked, by whom, and until when; by names, as that of a grant.
     pub fn mac(&self, ring: &Ring) -> Result<[u8; 32]> {
-        let (request, grant) = (&self.request, self.request.grant.as_ref());
+        let (request, grant, exempt) =
+            (&self.request, self.request.grant.as_ref(), self.request.exempt.as_ref());
         let text = |t: &str| t.as_bytes().to_vec();
         let long = |n: i64| n.to_be_bytes().to_vec();
         let short = |n: i32| n.to_be_bytes().to_vec();
         let period = |i: &Interval| [short(i.months()), short(i.days()), long(i.micros())].concat();
-        let fields: [Option<Vec<u8>>; 19] = [
+        let fields: [Option<Vec<u8>>; 23] = [
             Some(short(self.id)),
             Some(text(request.kind.as_str())),
             Some(text(&request.reason)),
@@ -144,6 +170,10 @@ impl Open {
             Some(text(&self.requested_by)),
             Some(text(&session::role_name(self.requester))),
             Some(long(self.expires)),
+            exempt.and_then(|e| e.role).map(|role| text(&session::role_name(role))),
+            exempt.map(|e| text(e.control.as_str())),
+            exempt.map(|e| short(e.value)),
+            exempt.map(|e| long(e.until)),
         ];
         policy::mac(ring, Origin::here(), &fields.each_ref().map(Option::as_deref))
     }
@@ -164,6 +194,9 @@ pub fn read(row: &table::Row) -> Option<(Open, String)> {
     (request.provider, request.kek) = (text(12), text(13));
     request.display = row.get(14).zip(row.get(15));
     request.cryptoperiod = row.get(24);
+    if let (Some(control), Some(value), Some(until)) = (text(26), row.get(27), row.get(10)) {
+        request.exempt = Some(Exempt { role: row.get(6), control: Control::parse(&control)?, value, until });
+    }
     let open = Open {
         id: row.get(0)?,
         request,

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::key::ring::{DEFAULT_VAULT, Ring};
 use crate::pg::activity::{self, Kind};
 use crate::pg::call::Call;
+use crate::pg::local::Local;
 use crate::pg::operand::PLAIN;
 use crate::pg::{caller, catalog, session, walk};
 
@@ -38,7 +39,7 @@ pub fn require_on(vaults: &[i32]) -> Result<()> {
 /// they may store in: else they would build guesses in one and compare them by the right on another. What an
 /// unsearchable vault holds compares with nothing.
 fn lacking() -> Result<Option<i32>> {
-    thread_local! { static KNOWN: Cell<(Decision, i32)> = const { Cell::new((UNDECIDED, 0)) } }
+    static KNOWN: Local<Cell<(Decision, i32)>> = Local::new(Cell::new((UNDECIDED, 0)));
     let ring = Ring::get()?;
     if ring.is_unaccepted() {
         return Ok(None);
@@ -106,7 +107,7 @@ pub fn of_operands(vaults: &[i32]) -> Vec<i32> {
 
 /// Whether the database has further vaults than `default`.
 pub fn is_plural() -> Result<bool> {
-    thread_local! { static KNOWN: Cell<(u64, bool)> = const { Cell::new((0, false)) } }
+    static KNOWN: Local<Cell<(u64, bool)>> = Local::new(Cell::new((0, false)));
     // Our tables may not be there yet.
     if session::in_extension_script() {
         return Ok(false);
@@ -152,7 +153,7 @@ pub fn learn_export() -> Result<()> {
 
 /// Whether a row says that the user may store in the vault: as export itself, this needs no key.
 fn stores(vault: i32) -> Result<bool> {
-    thread_local! { static STORES: RefCell<(u64, Vec<(i32, bool)>)> = const { RefCell::new((0, Vec::new())) } }
+    static STORES: Local<RefCell<(u64, Vec<(i32, bool)>)>> = Local::new(RefCell::new((0, Vec::new())));
     let generation = catalog::generation();
     let known = STORES.with_borrow(|(known, stores)| {
         stores.iter().find(|(v, _)| *known == generation && *v == vault).map(|(_, stores)| *stores)

@@ -8,14 +8,13 @@ use crate::error::{Error, Result};
 use crate::key::ring::Ring;
 use crate::pg::call::{Call, Value};
 use crate::pg::catalog::{self, Catalog};
+use crate::pg::local::Local;
 use crate::pg::session;
 use crate::pg::trigger::Trigger;
 
-thread_local! {
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
-    // Whether the one statement that a function of ours writes with has yet to start.
-    static ANNOUNCED: Cell<bool> = const { Cell::new(false) };
-}
+static DEPTH: Local<Cell<u32>> = Local::new(Cell::new(0));
+// Whether the one statement that a function of ours writes with has yet to start.
+static ANNOUNCED: Local<Cell<bool>> = Local::new(Cell::new(false));
 
 /// Runs `f`, of whose statements one may write to one of our tables. What that one sets off, a trigger's code or an
 /// operator's, may not.

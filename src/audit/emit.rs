@@ -9,6 +9,7 @@ use pgrx::PgSqlErrorCode as S;
 
 use crate::error::{Error, Result};
 use crate::guc::{self, OnFailure};
+use crate::pg::local::Local;
 use crate::pg::ring::{self, Share, State};
 use crate::pg::{port, ring_wait, session};
 
@@ -34,15 +35,13 @@ struct Application {
     len: usize,
 }
 
-thread_local! {
-    static APPLICATION: RefCell<Application> =
-        const { RefCell::new(Application { name: [0; 64], clean: [0; 64], len: 0 }) };
-    static BUFFER: RefCell<[u8; MAX_PACKED]> = const { RefCell::new([0; MAX_PACKED]) };
-    static BLOCK: RefCell<Block> = const { RefCell::new(Block { bytes: [0; 2048], len: 0 }) };
-    // The place behind the last event of this process.
-    static LAST: Cell<u64> = const { Cell::new(0) };
-    static IS_WRITER: Cell<bool> = const { Cell::new(false) };
-}
+static APPLICATION: Local<RefCell<Application>> =
+    Local::new(RefCell::new(Application { name: [0; 64], clean: [0; 64], len: 0 }));
+static BUFFER: Local<RefCell<[u8; MAX_PACKED]>> = Local::new(RefCell::new([0; MAX_PACKED]));
+static BLOCK: Local<RefCell<Block>> = Local::new(RefCell::new(Block { bytes: [0; 2048], len: 0 }));
+// The place behind the last event of this process.
+static LAST: Local<Cell<u64>> = Local::new(Cell::new(0));
+static IS_WRITER: Local<Cell<bool>> = Local::new(Cell::new(false));
 
 /// This process is the one that writes the trail: what happens in it is no event.
 pub fn is_writer() {
@@ -61,9 +60,9 @@ pub fn emit(class: Class, room: Room, fill: impl FnOnce(&mut Packer)) {
     if IS_WRITER.get() || session::is_parallel_worker() || !session::has_postmaster() {
         return;
     }
-    let packed = BUFFER.try_with(|buffer| {
+    let packed = (|| {
         // In use only where an event is interrupted by an error's.
-        let Ok(mut buffer) = buffer.try_borrow_mut() else {
+        let Ok(mut buffer) = BUFFER.try_borrow_mut() else {
             head.lose();
             return None;
         };
@@ -84,8 +83,8 @@ pub fn emit(class: Class, room: Room, fill: impl FnOnce(&mut Packer)) {
             None => head.lose(),
         }
         None
-    });
-    if let Ok(Some(event)) = packed {
+    })();
+    if let Some(event) = packed {
         wait_and_push(head, &event);
     }
 }
@@ -104,24 +103,22 @@ fn wait_and_push(head: &ring::Head, event: &[u8]) {
 }
 
 fn who(packer: &mut Packer, room: Room) {
-    let _ = BLOCK.try_with(|block| {
-        if let Ok(mut block) = block.try_borrow_mut() {
-            let is_known = block.len > 0 || block.fill(room);
-            packer.fields(&block.bytes[..block.len]);
-            if !is_known {
-                block.len = 0;
-            }
+    if let Ok(mut block) = BLOCK.try_borrow_mut() {
+        let is_known = block.len > 0 || block.fill(room);
+        packer.fields(&block.bytes[..block.len]);
+        if !is_known {
+            block.len = 0;
         }
-    });
-    port::with_application_name(|name| APPLICATION.with(|known| application(packer, known, name)));
+    }
+    port::with_application_name(|name| application(packer, name));
     guc::with_app_user(|name| {
         packer.foreign(Field::AppUser, name);
     });
 }
 
 /// The application's name hardly ever changes, and is redacted once.
-fn application(packer: &mut Packer, known: &RefCell<Application>, name: &[u8]) {
-    let Ok(mut known) = known.try_borrow_mut() else { return };
+fn application(packer: &mut Packer, name: &[u8]) {
+    let Ok(mut known) = APPLICATION.try_borrow_mut() else { return };
     let known = &mut *known;
     if known.len != name.len() || known.name[..known.len] != *name {
         let len = name.len();
@@ -158,7 +155,8 @@ impl Block {
                 (Field::ClientAddr, client.host),
             ];
             for (field, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
-                packer.text(field, text);
+                // Typed by somebody: the wrong thing, perhaps.
+                packer.foreign(field, text);
             }
             if client.port != 0 {
                 packer.number(Field::ClientPort, u64::from(client.port));

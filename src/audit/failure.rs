@@ -7,10 +7,11 @@ use pgpci_core::record::{Class, Field};
 
 use super::emit::{Room, emit};
 use super::{redaction, replication, session, statement};
+use crate::pg::local::Local;
 use crate::pg::log::{self, Message};
 use crate::pg::port;
 
-thread_local! { static IS_INSIDE: Cell<bool> = const { Cell::new(false) } }
+static IS_INSIDE: Local<Cell<bool>> = Local::new(Cell::new(false));
 
 /// Something is about to be logged.
 pub fn logged(mut message: Message) {
@@ -40,6 +41,7 @@ fn record(message: &Message) {
         session::last_word(sqlstate);
     }
     statement::fails(sqlstate);
+    replication::fails();
     let is_told = statement::with_outermost(|class, fields| {
         emit(class, Room::Never, |packer| {
             packer.fields(fields);
@@ -56,6 +58,9 @@ fn record(message: &Message) {
         if !text.is_empty() {
             packer.statement(text);
         }
+        message.with_table(|table| {
+            packer.object(table);
+        });
         outcome(packer, message);
     });
 }

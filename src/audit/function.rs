@@ -4,16 +4,18 @@
 use std::cell::{Cell, RefCell};
 
 use pgrx::pg_sys;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::{scope, statement};
+use crate::pg::local::Local;
 use crate::pg::{called, session};
 
 /// By name in pg_catalog.
-const OF_POSTGRESQL: [&str; 31] = [
+const OF_POSTGRESQL: [&str; 34] = [
     "lo_export",
     "lo_get",
     "lo_import",
+    "lo_put",
     "loread",
     "pg_backup_start",
     "pg_backup_stop",
@@ -22,6 +24,7 @@ const OF_POSTGRESQL: [&str; 31] = [
     "pg_copy_physical_replication_slot",
     "pg_create_logical_replication_slot",
     "pg_create_physical_replication_slot",
+    "pg_create_restore_point",
     "pg_drop_replication_slot",
     "pg_file_write",
     "pg_logical_emit_message",
@@ -42,22 +45,22 @@ const OF_POSTGRESQL: [&str; 31] = [
     "pg_switch_wal",
     "pg_terminate_backend",
     "pg_wal_replay_pause",
+    "pg_wal_replay_resume",
 ];
 /// By how their names begin, anywhere: dblink, pageinspect.
 const OF_EXTENSIONS: [&str; 6] =
     ["dblink", "get_raw_page", "heap_page_item", "bt_page_items", "tuple_data_split", "pg_read_server"];
 
-thread_local! {
-    // Whether a function is one of them; functions hardly ever change their names.
-    static KNOWN: RefCell<FxHashMap<pg_sys::Oid, bool>> = RefCell::default();
-    static LAST_CALL: Cell<i64> = const { Cell::new(0) };
-}
+// Whether a function is one of them; functions hardly ever change their names.
+static KNOWN: Local<RefCell<FxHashMap<pg_sys::Oid, bool>>> =
+    Local::new(RefCell::new(FxHashMap::with_hasher(FxBuildHasher)));
+static LAST_CALL: Local<Cell<i64>> = Local::new(Cell::new(0));
 
 /// Whether a function that is about to be called may be an event. Only looks, and never raises: every function of
 /// every statement comes by here.
 pub fn may_be_listed(function: pg_sys::Oid) -> bool {
-    let known = KNOWN.try_with(|map| Some(*map.try_borrow().ok()?.get(&function)? || called::is_fast_path()));
-    !matches!(known, Ok(Some(false)))
+    let known = KNOWN.try_borrow().ok().and_then(|map| map.get(&function).copied());
+    known != Some(false) || called::is_fast_path()
 }
 
 /// A function is about to be called.

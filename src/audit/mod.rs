@@ -5,24 +5,29 @@
 //! number beyond what masks show.
 
 mod closed;
+mod controls;
 mod emit;
 mod encoding;
 mod failure;
 mod files;
 mod function;
 mod intents;
+mod lines;
 mod node;
+mod open;
 pub mod read;
 mod redaction;
 mod replication;
 mod resume;
 mod retention;
+pub mod rotation;
 mod scope;
 mod session;
 mod ship;
 mod signing;
 mod space;
 mod statement;
+mod timeline;
 mod trail;
 mod transaction;
 pub mod verify;
@@ -33,7 +38,10 @@ pub use failure::logged;
 pub use function::{calls, may_be_listed};
 pub use redaction::client_text;
 pub use session::authenticated;
-pub use statement::{ends, is_recording, object, permissions, ran, starts, utility_ends, utility_starts};
+pub use statement::{
+    ends, is_not_starting, is_recording, object, passes, permissions, ran, starts, utility_ends,
+    utility_starts,
+};
 pub use trail::register;
 pub use transaction::{Tally, begin_reveal, count_reveal, protect};
 

@@ -75,8 +75,10 @@ pub fn identify() -> io::Result<Identity> {
     let predecessor = fs::read_to_string(checkpoint()).ok();
     let identity = Identity { node: Node(random()?), key: None, vkeys: Vec::new(), predecessor };
     identity.write()?;
-    // The other node's last checkpoint says nothing of this one's trail.
-    let _ = fs::remove_file(checkpoint());
+    // The other node's last checkpoint says nothing of this one's trail, nor does what of that is elsewhere.
+    for path in [checkpoint(), super::ship::file()] {
+        let _ = fs::remove_file(path);
+    }
     Ok(identity)
 }
 
@@ -90,6 +92,12 @@ impl Identity {
             self.key = before;
             self.vkeys.pop();
         })
+    }
+
+    /// Its key is wrapped otherwise from now on.
+    pub fn rewrap(&mut self, key: Wrapped) -> io::Result<()> {
+        let before = self.key.replace(key);
+        self.write().inspect_err(|_| self.key = before)
     }
 
     fn write(&self) -> io::Result<()> {

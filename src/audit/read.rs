@@ -10,12 +10,12 @@ use pgpci_core::trail::Node;
 use pgrx::PgSqlErrorCode as S;
 
 use super::emit::{Room, emit};
+use super::lines::{Line, Lines};
 use super::{closed, node};
 use crate::access;
 use crate::error::{Error, Result};
 use crate::pg::call::{Call, Value};
 use crate::pg::rows::{Cell, Rows};
-use crate::pg::session;
 
 /// Microseconds from 1970 to PostgreSQL's epoch.
 const EPOCH: i64 = 946_684_800_000_000;
@@ -92,24 +92,14 @@ fn read(path: &Path, from: Time, to: Time, rows: &mut Rows) -> std::io::Result<(
         .ok_or_else(|| std::io::Error::other("a segment lost its name"))?;
     let node = node.to_string();
     let (from, to) = (from.text(), to.text());
-    let mut reader = closed::open(path)?;
-    let mut line = Vec::new();
-    for count in 0_u64.. {
-        if count % 4096 == 0 {
-            session::check_interrupts();
-        }
-        line.clear();
-        reader.by_ref().take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line)?;
-        // What has no end is being written, or was when the server crashed.
-        if line.pop_if(|byte| *byte == b'\n').is_none() {
-            break;
-        }
-        let Some(time) = time_of(&line) else { break };
+    let mut lines = Lines::of(path)?;
+    while let Line::Whole(line) = lines.next()? {
+        let Some(time) = time_of(line) else { break };
         if time < &from[..] || time > &to[..] {
             continue;
         }
-        match parse(&line) {
-            Ok(record) => push(rows, &node, &line, &record),
+        match parse(line) {
+            Ok(record) => push(rows, &node, line, &record),
             Err(_) => break,
         }
     }
@@ -131,7 +121,7 @@ fn push(rows: &mut Rows, node: &str, line: &[u8], record: &Record) {
         _ => (&none, false),
     };
     let note = match &record.body {
-        Body::Checkpoint { note } => Some(note.clone()),
+        Body::Checkpoint { note } | Body::Key { note } => Some(note.clone()),
         Body::Gap { lost, message } => Some(format!("{lost} lost: {}", message.to_str_lossy()).into()),
         Body::Crash(crash) => Some(format!("boot {}", crash.boot).into()),
         Body::Torn { pid } => Some(format!("process {pid}").into()),

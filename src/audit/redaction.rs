@@ -2,32 +2,56 @@
 
 use std::cell::{Cell, RefCell};
 
-use pgpci_core::redact::{End, in_place};
+use pgpci_core::redact::{End, in_place, literals_in_place};
 
+use crate::pg::local::Local;
 use crate::pg::log::{self, Message};
+use crate::pg::port;
+
+// Where the text is that was looked through last, and of which statement.
+static SEEN: Local<Cell<(usize, usize, i64)>> = Local::new(Cell::new((0, 0, 0)));
 
 /// Takes them out of the text that the client sent, before anybody else is given it: once a statement.
 pub fn client_text() {
-    thread_local! { static SEEN: Cell<(usize, usize, i64)> = const { Cell::new((0, 0, 0)) } }
     let mark = log::client_text_mark();
     if SEEN.replace(mark) != mark && log::with_client_text(take_out) {
         log::show_client_text();
     }
 }
 
+/// Whether nothing is to be taken out of it, as far as that is known. Only looks.
+pub fn is_clean() -> bool {
+    let mark = log::client_text_mark();
+    if SEEN.get() == mark {
+        return true;
+    }
+    let mut is_clean = true;
+    log::with_client_text(|text| {
+        is_clean &= CLEAN.try_borrow().is_ok_and(|clean| clean[place_of(text)] == text);
+        false
+    });
+    if is_clean {
+        SEEN.set(mark);
+    }
+    is_clean
+}
+
 /// How many texts are remembered, of what length at most in bytes.
 const REMEMBERED: usize = 64;
 const LONGEST: usize = 1024;
 
-thread_local! {
-    // Texts in which nothing was found, by their addresses: prepared statements come again and again, mostly in the
-    // same place, and comparing costs a fraction of reading.
-    static CLEAN: RefCell<[Vec<u8>; REMEMBERED]> = const { RefCell::new([const { Vec::new() }; REMEMBERED]) };
+// Texts in which nothing was found, by their addresses: prepared statements come again and again, mostly in the
+// same place, and comparing costs a fraction of reading.
+static CLEAN: Local<RefCell<[Vec<u8>; REMEMBERED]>> =
+    Local::new(RefCell::new([const { Vec::new() }; REMEMBERED]));
+
+fn place_of(text: &[u8]) -> usize {
+    (text.as_ptr() as usize >> 4) % REMEMBERED
 }
 
 /// Whether anything was found.
 fn take_out(text: &mut [u8]) -> bool {
-    let place = (text.as_ptr() as usize >> 4) % REMEMBERED;
+    let place = place_of(text);
     if CLEAN.with_borrow(|clean| clean[place] == text) {
         return false;
     }
@@ -43,10 +67,54 @@ fn take_out(text: &mut [u8]) -> bool {
 
 /// Takes them out of a message and of the statement that is logged with it.
 pub fn message(message: &mut Message) {
+    // It may stand before every line.
+    application_name();
+    if message.is_tree() {
+        message.with_detail(constants);
+    }
+    if &message.sqlstate() == SYNTAX_ERROR && log::with_client_text(role_literals) {
+        // It quotes what it stumbled at.
+        message.for_each_text(|text| {
+            literals_in_place(text);
+        });
+        log::show_client_text();
+    }
     message.for_each_text(|text| {
         in_place(text, End::Whole);
     });
     if log::with_client_text(|text| !in_place(text, End::Whole).is_empty()) {
         log::show_client_text();
     }
+}
+
+const SYNTAX_ERROR: &[u8; 5] = b"42601";
+/// What a statement about roles begins with; and how far it is looked for.
+const ROLES: [&[u8]; 4] = [b"create role", b"create user", b"alter role", b"alter user"];
+const BEGINNING: usize = 4096;
+
+/// What should have been a statement about a role, and could not be parsed, may hold a password in any of its literals.
+fn role_literals(text: &mut [u8]) -> bool {
+    let beginning = &text[..text.len().min(BEGINNING)];
+    let is_one = |words: &&[u8]| beginning.windows(words.len()).any(|it| it.eq_ignore_ascii_case(words));
+    ROLES.iter().any(is_one) && !literals_in_place(text).is_empty()
+}
+
+/// Constants in a tree that `debug_print_…` prints: their bytes as numbers, and strings.
+fn constants(tree: &mut [u8]) {
+    let mut closing = None;
+    for byte in tree {
+        match (*byte, closing) {
+            (found, Some(end)) if found == end => closing = None,
+            (b'\n', Some(b'"')) => closing = None,
+            (b'0'..=b'9', Some(b']')) | (_, Some(b'"')) => *byte = b'*',
+            (b'"', None) => closing = Some(b'"'),
+            (b'[', None) => closing = Some(b']'),
+            _ => {}
+        }
+    }
+}
+
+/// Takes a card number out of the name that the application gave itself: it is in pg_stat_activity and in log lines.
+pub fn application_name() {
+    port::redact_application_name(|name| !in_place(name, End::Whole).is_empty());
 }

@@ -13,9 +13,9 @@ use super::emit;
 use super::files::{self, Files};
 use super::intents::Intents;
 use super::node;
+use super::open::Open;
 use super::ship::Shipper;
 use super::signing::Signing;
-use super::trail::Open;
 use crate::pg::ring::{Head, Next};
 use crate::pg::session;
 
@@ -95,9 +95,12 @@ pub fn resume(head: &Head, policy: Policy) -> Result<Open, Failure> {
         intents,
         shipper: Shipper::default(),
         signing: Signing::new(identity),
+        next_signer: None,
+        rotations: head.rotations.load(Ordering::Acquire),
         compressor: Compressor::default(),
         kept_house: Instant::now(),
         looked_for_room: None,
+        timeline: Default::default(),
     };
     Ok(open)
 }

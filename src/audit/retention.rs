@@ -11,10 +11,17 @@ use super::{files, node};
 use crate::guc;
 use crate::pg::ring::Head;
 
+/// Three months.
+const LEAST: i32 = 92;
+
 /// Removes what may go. What it did is an event.
 pub fn look(head: &Head, current: &str) -> Option<Event<'static>> {
     let directory = node::segments();
-    let days = guc::AUDIT_RETENTION.get() as u64;
+    // Less than PCI DSS 10.5.1 has at hand is not kept on purpose.
+    let days = match guc::AUDIT_RETENTION.get() {
+        0 => 0,
+        days => days.max(LEAST) as u64,
+    };
     let (node, _) = Node::parse_file_name(current)?;
     if days == 0 {
         return None;

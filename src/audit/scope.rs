@@ -8,6 +8,7 @@ use pgpci_core::record::Class;
 use pgrx::pg_sys;
 
 use crate::guc::{self, AuditScope};
+use crate::pg::local::Local;
 use crate::pg::{catalog, label, session, statement, utility};
 
 const DUTIES: [&str; 3] = ["pci_officer", "pci_custodian", "pci_auditor"];
@@ -28,18 +29,24 @@ pub fn is_all() -> bool {
     guc::AUDIT_SCOPE.get() == AuditScope::All
 }
 
+// Of what generation and which user that is known.
+static KNOWN: Local<Cell<(u64, u32, bool)>> = Local::new(Cell::new((0, 0, false)));
+
+/// The same as `is_watched`, if it is known already. Only looks.
+pub fn is_watched_if_known() -> Option<bool> {
+    if is_all() {
+        return Some(true);
+    }
+    let (of, role, known) = KNOWN.get();
+    ((of, role) == (catalog::generation(), session::user().to_u32())).then_some(known)
+}
+
 /// Whether everything that the session's user does is recorded.
 pub fn is_watched() -> bool {
-    thread_local! { static KNOWN: Cell<(u64, u32, bool)> = const { Cell::new((0, 0, false)) } }
-    if is_all() {
-        return true;
-    }
-    let user = session::user();
-    let generation = catalog::generation();
-    let (of, role, known) = KNOWN.get();
-    if (of, role) == (generation, user.to_u32()) {
+    if let Some(known) = is_watched_if_known() {
         return known;
     }
+    let user = session::user();
     if !session::can_read_catalog() {
         return session::is_superuser(user);
     }

@@ -5,16 +5,15 @@ use std::cell::Cell;
 use pgpci_core::record::{Class, Field};
 
 use super::emit::{self, Room, emit};
-use super::replication;
+use super::{replication, statement};
+use crate::pg::local::Local;
 use crate::pg::{port, ring_wait, session, session_end};
 
-thread_local! {
-    static LOGGED_IN: Cell<bool> = const { Cell::new(false) };
-    // Somebody failed to authenticate, and no error has told of it yet.
-    static REFUSED: Cell<bool> = const { Cell::new(false) };
-    static REPAIRS: Cell<bool> = const { Cell::new(false) };
-    static LAST_WORD: Cell<[u8; 5]> = const { Cell::new(*b"00000") };
-}
+static LOGGED_IN: Local<Cell<bool>> = Local::new(Cell::new(false));
+// Somebody failed to authenticate, and no error has told of it yet.
+static REFUSED: Local<Cell<bool>> = Local::new(Cell::new(false));
+static REPAIRS: Local<Cell<bool>> = Local::new(Cell::new(false));
+static LAST_WORD: Local<Cell<[u8; 5]>> = Local::new(Cell::new(*b"00000"));
 
 /// Whether the session is established: before, whatever fails is a failed login.
 pub fn is_logged_in() -> bool {
@@ -80,6 +79,11 @@ pub fn last_word(sqlstate: [u8; 5]) {
 }
 
 fn ends() {
+    // What the session leaves undone is told before its end.
+    if statement::is_recording() {
+        statement::transaction_ends(true);
+    }
+    replication::is_over();
     emit(Class::Session, Room::Never, |packer| {
         packer.text(Field::Event, b"LOGOUT").number(Field::Success, 1);
         if LAST_WORD.get() != *b"00000" {

@@ -6,12 +6,13 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::node;
 use crate::guc;
+use crate::pg::helper;
 use crate::pg::ring::Head;
 
 /// A command that takes longer is stuck.
@@ -25,8 +26,8 @@ pub struct Shipper {
     is_read: bool,
 }
 
-/// How many records the newest checkpoint covers that is elsewhere.
-fn file() -> PathBuf {
+/// The file of how many records the newest checkpoint covers that is elsewhere.
+pub fn file() -> PathBuf {
     crate::directory::path().join("trail.shipped")
 }
 
@@ -82,13 +83,7 @@ impl Shipper {
 }
 
 fn start(command: OsString, note: &str) -> std::io::Result<Child> {
-    let mut child = Command::new("/bin/sh")
-        .arg("-c")
-        .arg(command)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
+    let mut child = helper::shell(&command)?;
     // A note fits into a pipe. Whether the command reads it is its own matter.
     let _ = child.stdin.take().map(|mut stdin| stdin.write_all(note.as_bytes()));
     Ok(child)

@@ -9,6 +9,7 @@ use pgrx::pg_sys;
 use super::emit::{Room, emit};
 use super::{redaction, scope, transaction};
 use crate::access::tables;
+use crate::pg::local::Local;
 use crate::pg::{audited, log, port, session, statement, utility};
 
 /// A statement that has started and not ended.
@@ -26,17 +27,28 @@ struct Frame {
     is_told: bool,
 }
 
-thread_local! {
-    static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-    static SCRATCH: RefCell<[u8; MAX_PACKED / 2]> = const { RefCell::new([0; MAX_PACKED / 2]) };
-    static COUNT: Cell<usize> = const { Cell::new(0) };
-    // The plan that started last, unless it has ended; whether it is recorded or not.
-    static STARTING: Cell<usize> = const { Cell::new(0) };
-    // When the message came whose fast-path call has a frame; 0 without one.
-    static FAST_CALL: Cell<i64> = const { Cell::new(0) };
-    // The SQLSTATE of the failure that is cutting statements off.
-    static FAILURE: Cell<Option<[u8; 5]>> = const { Cell::new(None) };
+static FRAMES: Local<RefCell<Vec<Frame>>> = Local::new(RefCell::new(Vec::new()));
+static SPARE: Local<RefCell<Vec<Vec<u8>>>> = Local::new(RefCell::new(Vec::new()));
+static SCRATCH: Local<RefCell<[u8; MAX_PACKED / 2]>> = Local::new(RefCell::new([0; MAX_PACKED / 2]));
+static COUNT: Local<Cell<usize>> = Local::new(Cell::new(0));
+// The plan that started last, unless it has ended; whether it is recorded or not.
+static STARTING: Local<Cell<usize>> = Local::new(Cell::new(0));
+// When the message came whose fast-path call has a frame; 0 without one.
+static FAST_CALL: Local<Cell<i64>> = Local::new(Cell::new(0));
+// The SQLSTATE of the failure that is cutting statements off.
+static FAILURE: Local<Cell<Option<[u8; 5]>>> = Local::new(Cell::new(None));
+
+/// Whether a plan that starts is not recorded, as far as that is known. Only looks, and never raises: for hooks, whose
+/// work it spares most statements. Then nothing else need be told of its start.
+pub fn passes(desc: *mut pg_sys::QueryDesc) -> bool {
+    let passes = FAST_CALL.get() == 0
+        && scope::is_watched_if_known() == Some(false)
+        && audited::touches_nothing_recorded(desc)
+        && redaction::is_clean();
+    if passes {
+        STARTING.set(desc as usize);
+    }
+    passes
 }
 
 /// A plan starts, at every execution.
@@ -74,7 +86,7 @@ pub fn starts(desc: *mut pg_sys::QueryDesc, flags: i32) {
 /// Whether a statement that is recorded has started. Only looks, and never raises: for hooks, whose work it spares
 /// most statements.
 pub fn is_recording() -> bool {
-    FRAMES.with(|frames| frames.try_borrow().is_ok_and(|frames| !frames.is_empty()))
+    FRAMES.try_borrow().is_ok_and(|frames| !frames.is_empty())
 }
 
 /// A plan has run, perhaps not for the last time.
@@ -88,11 +100,16 @@ pub fn ran(desc: *mut pg_sys::QueryDesc) {
 
 /// A plan has ended well.
 pub fn ends(desc: *mut pg_sys::QueryDesc) {
-    if STARTING.get() == desc as usize {
-        STARTING.set(0);
-    }
+    is_not_starting(desc);
     if let Some(frame) = take(desc as usize, false) {
         frame.tell(Room::Wait, None);
+    }
+}
+
+/// The same of one that is not recorded.
+pub fn is_not_starting(desc: *mut pg_sys::QueryDesc) {
+    if STARTING.get() == desc as usize {
+        STARTING.set(0);
     }
 }
 
@@ -236,12 +253,10 @@ pub(super) fn fast_path_is_over(room: Room) {
 
 /// Calls `f` with class and fields of the outermost statement, which a failure is about to tell of.
 pub fn with_outermost<T>(f: impl FnOnce(Class, &[u8]) -> T) -> Option<T> {
-    FRAMES.with(|frames| {
-        let mut frames = frames.try_borrow_mut().ok()?;
-        let frame = frames.first_mut().filter(|it| !it.is_told)?;
-        frame.is_told = true;
-        Some(f(frame.class, &frame.packed))
-    })
+    let mut frames = FRAMES.try_borrow_mut().ok()?;
+    let frame = frames.first_mut().filter(|it| !it.is_told)?;
+    frame.is_told = true;
+    Some(f(frame.class, &frame.packed))
 }
 
 /// What failed, failed by this.
@@ -324,16 +339,15 @@ fn take(key: usize, is_utility: bool) -> Option<Frame> {
 fn pack(fill: impl FnOnce(&mut Packer)) -> Vec<u8> {
     let mut packed = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
     packed.clear();
-    SCRATCH.with(|scratch| {
-        // Taken where a name's look-up runs a statement of its own: then this one goes without.
-        let Ok(mut scratch) = scratch.try_borrow_mut() else { return };
+    // Taken where a name's look-up runs a statement of its own: then this one goes without.
+    if let Ok(mut scratch) = SCRATCH.try_borrow_mut() {
         let mut packer = Packer::bare(&mut scratch[..]);
         if let Some(user) = session::other_current_user() {
             packer.text(Field::CurrentUser, user.as_bytes());
         }
         fill(&mut packer);
         packed.extend_from_slice(packer.finish());
-    });
+    }
     packed
 }
 

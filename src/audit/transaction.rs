@@ -3,11 +3,13 @@
 use std::cell::{Cell, RefCell};
 
 use pgpci_core::record::{Class, Field, Packer};
+use pgpci_core::redact::redact;
 use pgrx::pg_sys::XactEvent as E;
 
 use super::emit::{self, Room, emit};
 use super::session as session_of;
-use super::statement;
+use super::{redaction, statement};
+use crate::pg::local::Local;
 use crate::pg::session;
 
 /// Values that one door revealed in the running transaction, of one vault for one purpose: recorded before the first
@@ -19,16 +21,14 @@ struct Reveals {
     values: u64,
 }
 
-thread_local! {
-    static REVEALS: RefCell<Vec<Reveals>> = const { RefCell::new(Vec::new()) };
-    // Whether there is anything in these: most transactions end without.
-    static TOUCHED: Cell<bool> = const { Cell::new(false) };
-    // Tells the tallies of one transaction from those of the next.
-    static ROUND: Cell<u64> = const { Cell::new(1) };
-    // Whether the transaction changed something protected; and its intent, once that is recorded.
-    static PROTECTED: Cell<bool> = const { Cell::new(false) };
-    static INTENT: Cell<u64> = const { Cell::new(0) };
-}
+static REVEALS: Local<RefCell<Vec<Reveals>>> = Local::new(RefCell::new(Vec::new()));
+// Whether there is anything in these: most transactions end without.
+static TOUCHED: Local<Cell<bool>> = Local::new(Cell::new(false));
+// Tells the tallies of one transaction from those of the next.
+static ROUND: Local<Cell<u64>> = Local::new(Cell::new(1));
+// Whether the transaction changed something protected; and its intent, once that is recorded.
+static PROTECTED: Local<Cell<bool>> = Local::new(Cell::new(false));
+static INTENT: Local<Cell<u64>> = Local::new(Cell::new(0));
 
 /// Where a door counts.
 #[derive(Clone, Copy)]
@@ -49,8 +49,8 @@ impl Tally {
 
 /// A door is about to let values through: recorded, and on the disk, before this returns.
 pub fn begin_reveal(door: &str, vault: &str, purpose: Option<&str>) -> Tally {
-    // A purpose is a word of the caller's: whatever it holds, digits do not reach the record.
-    let purpose = purpose.map(|p| p.replace(|c: char| c.is_ascii_digit(), "#"));
+    // A word of the caller's.
+    let purpose = purpose.map(|it| String::from_utf8_lossy(&redact(it.as_bytes())).into_owned());
     let round = ROUND.get();
     let known = REVEALS.with_borrow(|r| {
         r.iter().position(|one| one.door == door && one.vault == vault && one.purpose == purpose)
@@ -144,6 +144,7 @@ fn before_commit(what: &str) {
 
 /// It is over: nothing here waits or raises.
 fn ends(what: &str, is_committed: bool) {
+    redaction::application_name();
     ROUND.set(ROUND.get() + 1);
     statement::transaction_ends(!is_committed);
     if !TOUCHED.take() {

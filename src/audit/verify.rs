@@ -1,7 +1,6 @@
 //! The trail verified in SQL, its state, and its last checkpoint for another place.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Read};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -10,9 +9,10 @@ use pgpci_core::record::{MAX_LINE, ParseError};
 use pgpci_core::trail::{Fault, Node, Report, Tail, Verifier};
 use sha2::{Digest, Sha256};
 
+use super::lines::{Line, Lines};
 use super::read::{begin, segments, unreadable};
 use super::space::Scarcity;
-use super::{closed, node, ship};
+use super::{node, ship};
 use crate::error::{Error, Result};
 use crate::pg::call::{Call, Value, varlena};
 use crate::pg::ring::{self, State};
@@ -127,27 +127,20 @@ fn detail(report: &Report) -> Option<String> {
 }
 
 fn read(path: &Path, is_last: bool, verifier: &mut Verifier) -> std::io::Result<Option<Tail>> {
-    let mut reader = closed::open(path)?;
-    let mut line = Vec::new();
-    for count in 0_u64.. {
-        if count % 4096 == 0 {
-            session::check_interrupts();
-        }
-        line.clear();
-        reader.by_ref().take(MAX_LINE as u64 + 2).read_until(b'\n', &mut line)?;
-        let checked = match line.strip_suffix(b"\n") {
-            Some(whole) => verifier.line(whole),
-            None if line.is_empty() => return Ok(None),
-            None if line.len() > MAX_LINE => Err(Fault::Line(ParseError::TooLong)),
+    let mut lines = Lines::of(path)?;
+    let fault = loop {
+        let checked = match lines.next()? {
+            Line::Whole(line) => verifier.line(line),
+            Line::Part(line) if line.len() > MAX_LINE => Err(Fault::Line(ParseError::TooLong)),
             // It is being written this very moment.
-            None if is_last => return Ok(None),
-            None => Err(Fault::Torn),
+            Line::Part(_) if is_last => return Ok(None),
+            Line::Part(_) => Err(Fault::Torn),
+            Line::End => return Ok(None),
         };
         if let Err(fault) = checked {
-            let mut rest = std::mem::take(&mut line);
-            reader.read_to_end(&mut rest)?;
-            return Ok(Some(Tail { fault, bytes: rest.len() as u64, sha256: Sha256::digest(&rest).into() }));
+            break fault;
         }
-    }
-    Ok(None)
+    };
+    let rest = lines.rest()?;
+    Ok(Some(Tail { fault, bytes: rest.len() as u64, sha256: Sha256::digest(&rest).into() }))
 }

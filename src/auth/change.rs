@@ -3,15 +3,17 @@
 
 use std::cell::RefCell;
 
-use pgpci_core::account::{self, Account, History, Kind};
+use pgpci_core::account::{self, Account, Control, History, Kind};
 use pgpci_core::password::{MIN_ITERATIONS, Prepared, Verifier, Weakness, looks_like_verifier};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-use super::{first_use, is_in_force, lockout, rules, state};
+use super::limits::Limits;
+use super::{exemptions, first_use, is_in_force, lockout, rules, state};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::key::{cluster, nonce};
+use crate::pg::local::Local;
 use crate::pg::role::{self, Statement};
 use crate::pg::session;
 
@@ -26,9 +28,13 @@ struct Running {
     name: String,
     /// Tells the password that it is given, in clear, from others.
     given: Option<[u8; 16]>,
+    /// What it gets was looked at.
+    is_checked: bool,
+    /// It gets a verifier that a restore brings: of a password that its user chose.
+    is_restored: bool,
 }
 
-thread_local! { static RUNNING: RefCell<Option<Running>> = const { RefCell::new(None) } }
+static RUNNING: Local<RefCell<Option<Running>>> = Local::new(RefCell::new(None));
 
 /// A utility statement is about to run; it may yet be refused.
 pub fn begins(node: *mut pg_sys::Node) {
@@ -49,15 +55,24 @@ pub fn begins(node: *mut pg_sys::Node) {
 
 /// PostgreSQL is about to store this password, or a verifier made of one.
 pub fn check(name: &str, password: &[u8], is_verifier: bool) -> Result<()> {
+    RUNNING.with_borrow_mut(|running| {
+        if let Some(running) = running {
+            running.is_checked = true;
+        }
+    });
     let role = session::role(name);
-    let account = role.map(state::get).unwrap_or_default();
-    let present = role.and_then(role::read).and_then(|it| Verifier::parse(it.password.as_deref()?, name));
     let is_kept = is_in_force();
+    let account = match role {
+        Some(role) if is_kept => state::to_change(role)?,
+        _ => Account::default(),
+    };
+    let present = role.and_then(role::read).and_then(|it| Verifier::parse(it.password.as_deref()?, name));
     let history = match is_kept && !account.sealed.is_empty() {
         true => cluster::with(|key| Ok(account.history(key)?))?,
         false => History::default(),
     };
-    let keep = kept().saturating_sub(1);
+    let limits = Limits::of(&account);
+    let keep = kept(&limits).saturating_sub(1);
     let past: Vec<&Verifier> = present.iter().chain(history.past.iter().take(keep)).collect();
     if is_verifier {
         return check_verifier(name, &String::from_utf8_lossy(password), account.kind, is_kept, &past);
@@ -67,7 +82,7 @@ pub fn check(name: &str, password: &[u8], is_verifier: bool) -> Result<()> {
     }
     check_storage()?;
     let password = Prepared::new(password);
-    rules::check(&password, name)?;
+    rules::check(&password, name, &limits)?;
     if past.iter().any(|old| old.matches(&password)) {
         return Err(rules::refuse(Weakness::Reused));
     }
@@ -95,11 +110,30 @@ pub fn ends(node: *mut pg_sys::Node) -> Result<()> {
     role::command_counter_increment();
     let role = running.before.as_ref().map(|(role, _)| *role).or_else(|| session::role(&running.name));
     let Some((role, now)) = role.and_then(|role| Some((role, role::read(role)?))) else { return Ok(()) };
-    let before = running.before.map(|(_, before)| before);
+    let before = running.before.as_ref().map(|(_, before)| before);
     let old = before.as_ref().and_then(|it| it.password.as_deref());
-    let mut account = state::get(role);
+    let has_new_password = now.password.as_deref() != old;
+    if has_new_password && now.password.is_some() && !running.is_checked {
+        return Err(Error::state("another library has kept pgpci from checking the password")
+            .hint("Put pgpci at the end of shared_preload_libraries, and restart the server."));
+    }
+    if !is_in_force() {
+        return Ok(());
+    }
+    let old_name = before.as_ref().map_or(&now.name, |it| &it.name);
+    let is_renamed = *old_name != now.name;
+    let is_untouched =
+        !is_renamed && !has_new_password && now.valid_until == before.as_ref().and_then(|it| it.valid_until);
+    if is_untouched {
+        return Ok(());
+    }
+    let mut account = state::to_change_as(role, old_name)?;
+    if is_renamed && state::is_kept(role) {
+        // What is kept of it is bound to its name.
+        state::put(role, &account)?;
+    }
     lockout::keep_locked(role, &now, &mut account)?;
-    if now.password.as_deref() == old || !is_in_force() {
+    if !has_new_password {
         return Ok(());
     }
     let is_own = role == session::user();
@@ -107,12 +141,13 @@ pub fn ends(node: *mut pg_sys::Node) -> Result<()> {
     let given = running.given.filter(|_| !is_own);
     let is_changed = had.is_some() || given.is_some() || !account.sealed.is_empty();
     if is_changed {
+        let keep = kept(&Limits::of(&account)).saturating_sub(1);
         let mut fresh = [0; 24];
         nonce::fill(&mut fresh)?;
         cluster::with(|key| {
             let mut history = account.history(key)?;
             if let Some(had) = had {
-                history.push(had, kept().saturating_sub(1));
+                history.push(had, keep);
             }
             history.given = given;
             account.set_history(key, &fresh, &history);
@@ -122,9 +157,9 @@ pub fn ends(node: *mut pg_sys::Node) -> Result<()> {
     // A renamed role loses its MD5 password; nobody has chosen anything.
     if now.password.is_some() {
         account.changed_at = session::now();
-        account.must_change = !is_own && now.can_login && account.kind.is_human();
+        account.must_change = !is_own && !running.is_restored && now.can_login && account.kind.is_human();
     }
-    state::put(role, &account);
+    state::put(role, &account)?;
     if is_own {
         first_use::changed();
     }
@@ -134,8 +169,8 @@ pub fn ends(node: *mut pg_sys::Node) -> Result<()> {
 }
 
 /// How many passwords the next one must differ from.
-fn kept() -> usize {
-    usize::try_from(guc::PASSWORD_HISTORY.get()).unwrap_or(4)
+fn kept(limits: &Limits<'_>) -> usize {
+    usize::try_from(limits.get(Control::History)).unwrap_or(4)
 }
 
 /// A verifier tells little of its password: it is for machines, which have random ones. While nothing is in force yet, a
@@ -147,6 +182,15 @@ fn check_verifier(name: &str, text: &str, kind: Kind, is_kept: bool, past: &[&Ve
         Err(weakness) => return Err(rules::refuse(weakness)),
         Ok(()) if !is_kept => return Ok(()),
         Ok(()) => {}
+    }
+    if exemptions::is_restoring() {
+        RUNNING.with_borrow_mut(|running| {
+            if let Some(running) = running {
+                running.is_restored = true;
+            }
+        });
+        audit::record(Class::Policy, &format!("role \"{name}\": ready-made verifier taken in a restore"));
+        return Ok(());
     }
     if kind != Kind::Service || !guc::SERVICE_VERIFIERS.get() {
         audit::record(Class::Denied, &format!("ready-made password verifier for role \"{name}\""));

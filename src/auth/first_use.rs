@@ -3,13 +3,16 @@
 
 use std::cell::Cell;
 
+use pgpci_core::account::{Account, Control};
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, XactEvent as E};
 
+use super::limits::Limits;
 use super::state;
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::pg::local::Local;
 use crate::pg::role::{self, Statement};
 use crate::pg::{port, session};
 
@@ -24,12 +27,10 @@ enum Why {
     Old,
 }
 
-thread_local! {
-    static WHY: Cell<Option<Why>> = const { Cell::new(None) };
-    // The running transaction changed the password; once that is certain, the session is like any other.
-    static CHANGED: Cell<bool> = const { Cell::new(false) };
-    static IS_LIFTED: Cell<bool> = const { Cell::new(false) };
-}
+static WHY: Local<Cell<Option<Why>>> = Local::new(Cell::new(None));
+// The running transaction changed the password; once that is certain, the session is like any other.
+static CHANGED: Local<Cell<bool>> = Local::new(Cell::new(false));
+static IS_LIFTED: Local<Cell<bool>> = Local::new(Cell::new(false));
 
 /// Whether the session may only change its password.
 pub fn is_restricted() -> bool {
@@ -37,13 +38,12 @@ pub fn is_restricted() -> bool {
 }
 
 /// A role has authenticated itself.
-pub fn logs_in(role: pg_sys::Oid) -> Result<()> {
+pub fn logs_in(role: pg_sys::Oid, limits: &Limits<'_>, account: &Account) -> Result<()> {
     if !port::method_is_password() {
         return Ok(());
     }
-    let account = state::get(role);
-    let max_age = i64::from(guc::PASSWORD_MAX_AGE.get()) * DAY;
-    let why = match account.is_expired(session::now(), max_age) {
+    let max_age = limits.days(Control::MaxAge);
+    let why = match account.is_expired(limits.now(), max_age) {
         _ if account.must_change && account.kind.is_human() => Some(Why::Given),
         true => Some(Why::Old),
         false => None,
@@ -51,9 +51,19 @@ pub fn logs_in(role: pg_sys::Oid) -> Result<()> {
     WHY.set(why);
     match why {
         // There is nothing there to change it with.
-        Some(why) if session::is_walsender() => Err(refuse(why)),
+        Some(why) if session::is_walsender() => Err(refuse(why, role)),
         _ => Ok(()),
     }
+}
+
+/// Whether the password is so old that it does not even let in to change it.
+pub fn is_past_grace(limits: &Limits<'_>, account: &Account) -> bool {
+    let grace = i64::from(guc::PASSWORD_GRACE.get()) * DAY;
+    let max_age = limits.days(Control::MaxAge);
+    port::method_is_password()
+        && grace > 0
+        && max_age > 0
+        && account.is_expired(limits.now(), max_age + grace)
 }
 
 /// The session's own password was changed.
@@ -64,7 +74,7 @@ pub fn changed() {
 /// 28000 for a query of a session that must change its password first.
 pub fn check_query() -> Result<()> {
     match WHY.get() {
-        Some(why) if role::is_clients() => Err(refuse(why)),
+        Some(why) if role::is_clients() => Err(refuse(why, session::user())),
         _ => Ok(()),
     }
 }
@@ -80,7 +90,7 @@ pub fn check(node: *mut pg_sys::Node) -> Result<()> {
         return Ok(());
     }
     audit::record(Class::Denied, "statement before the password was changed");
-    Err(refuse(why))
+    Err(refuse(why, session::user()))
 }
 
 /// A transaction ends, or is about to.
@@ -103,11 +113,14 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
     }
 }
 
-fn refuse(why: Why) -> Error {
+fn refuse(why: Why, role: pg_sys::Oid) -> Error {
     let message = match why {
         Why::Given => "the password must be changed before anything else: somebody else set it",
         Why::Old => "the password must be changed before anything else: it is too old",
     };
     Error::new(PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, message)
-        .hint("ALTER ROLE CURRENT_USER PASSWORD '…'; over TLS.")
+        .hint(match role::cannot_change_itself(role) {
+            true => "In PostgreSQL 15, a role with REPLICATION cannot: an officer makes it a service, by pci.set_account.",
+            false => "ALTER ROLE CURRENT_USER PASSWORD '…'; over TLS.",
+        })
 }

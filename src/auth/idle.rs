@@ -2,21 +2,20 @@
 
 use std::cell::Cell;
 
-use pgrx::pg_sys;
+use pgpci_core::account::{Account, Control};
 
-use super::{is_in_force, state};
-use crate::guc;
+use super::is_in_force;
+use super::limits::Limits;
+use crate::pg::local::Local;
 use crate::pg::timeouts;
 
-thread_local! {
-    // Milliseconds; 0: this session may idle.
-    static LIMIT: Cell<i32> = const { Cell::new(0) };
-}
+// Milliseconds; 0: this session may idle.
+static LIMIT: Local<Cell<i32>> = Local::new(Cell::new(0));
 
 /// A role has logged in.
-pub fn logs_in(role: pg_sys::Oid) {
-    let is_limited = is_in_force() && state::get(role).kind.is_human();
-    LIMIT.set(if is_limited { guc::IDLE_SESSION_TIMEOUT.get().saturating_mul(1000) } else { 0 });
+pub fn logs_in(limits: &Limits<'_>, account: &Account) {
+    let is_limited = is_in_force() && account.kind.is_human();
+    LIMIT.set(if is_limited { limits.get(Control::Idle).saturating_mul(1000) } else { 0 });
 }
 
 /// A statement or transaction has ended, which may have changed the session's settings.

@@ -4,34 +4,38 @@
 use std::cell::{Cell, RefCell};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use pgpci_core::account::{Account, Kind, Lock};
+use pgpci_core::account::{Account, Control, Kind, Lock};
 use pgpci_core::lockout::{Attempt, Outcome, Rules};
 use pgrx::pg_sys::{self, XactEvent as E};
 use pgrx::prelude::*;
 
-use super::state;
+use super::limits::Limits;
+use super::{arrival, first_use, state, sweep};
 use crate::access::tables;
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::pg::local::Local;
 use crate::pg::lock_worker::{self, Work};
-use crate::pg::{lockout, port, role, session};
+use crate::pg::{lockout, port, role, session, sessions};
 
 const MINUTE: i64 = 60_000_000;
 const LOCAL: &[u8] = b"[local]";
 /// PostgreSQL's `-infinity`.
 const NEVER: i64 = i64::MIN;
+/// In microseconds.
+const ASK_AGAIN: i64 = 10_000_000;
 /// PCI DSS 8.3.4.
 const SHORTEST: i64 = 30;
 
-thread_local! {
-    // Who logged in, until the session is established.
-    static ARRIVING: Cell<Option<(u32, u64)>> = const { Cell::new(None) };
-    // What the table learns once the running transaction has committed: a role, and until when it is locked, if it is.
-    static LATER: RefCell<Vec<(u32, Option<Option<i64>>)>> = const { RefCell::new(Vec::new()) };
-    // What the worker has written.
-    static WRITTEN: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
-}
+// Who logged in, until the session is established.
+static ARRIVING: Local<Cell<Option<(pg_sys::Oid, u64, bool)>>> = Local::new(Cell::new(None));
+// What the table learns once the running transaction has committed: a role, and until when it is locked, if it is.
+static LATER: Local<RefCell<Vec<(u32, Option<Option<i64>>)>>> = Local::new(RefCell::new(Vec::new()));
+// The roles whose sessions end then.
+static ENDING: Local<RefCell<Vec<pg_sys::Oid>>> = Local::new(RefCell::new(Vec::new()));
+// What the worker has written.
+static WRITTEN: Local<RefCell<Vec<u32>>> = Local::new(RefCell::new(Vec::new()));
 
 /// Registers the worker; called once, while the library is preloaded.
 pub fn register() {
@@ -40,16 +44,18 @@ pub fn register() {
 }
 
 /// Somebody gave a wrong password, or no right one.
-pub fn failed(role: Option<pg_sys::Oid>) {
+pub fn failed(role: Option<pg_sys::Oid>, account: &Account) {
     if !port::method_is_password() {
         return;
     }
     let (source, is_local) = source();
     let now = session::now();
-    let rules = Rules { max_of_source: if is_local { 0 } else { rules().max_of_source }, ..rules() };
-    let account = role.map(state::get).unwrap_or_default();
+    let set = rules(&Limits::of(account));
+    let rules = Rules { max_of_source: if is_local { 0 } else { set.max_of_source }, ..set };
     // Nobody can guess what is not there, or is over; and who repairs the server is never shut out.
-    let target = role.filter(|role| account.kind != Kind::BreakGlass && has_valid_password(*role, now));
+    // Nor does a stranger lock out who never comes from there.
+    let is_target = account.kind != Kind::BreakGlass && account.admits(arrival::client());
+    let target = role.filter(|role| is_target && has_valid_password(*role, now));
     let Some(role) = target else {
         lockout::with(|table| table.fail_unknown(source, now, &rules));
         return;
@@ -72,39 +78,53 @@ pub fn failed(role: Option<pg_sys::Oid>) {
 }
 
 /// Somebody has proved who they are: 28P01, in PostgreSQL's own words, where that does not count now.
-pub fn logs_in(role: pg_sys::Oid) -> Result<()> {
+pub fn logs_in(role: pg_sys::Oid, limits: &Limits<'_>, account: &Account) -> Result<()> {
     let (source, is_local) = source();
     let now = session::now();
-    let account = state::get(role);
     let refused = if account.kind == Kind::BreakGlass {
-        !is_local
+        (!is_local).then_some("break_glass accounts log in on the server itself")
     } else {
-        let rules = rules();
+        let rules = rules(limits);
         let is_throttled = !is_local && port::method_is_password();
-        account.is_locked(now)
+        let is_locked = account.is_locked(now)
             || lockout::with(|table| {
                 table.is_locked(role.to_u32(), source, now)
                     || is_throttled && table.is_throttled(source, now, &rules)
-            }) == Some(true)
+            }) == Some(true);
+        let is_too_old = || first_use::is_past_grace(limits, account);
+        match is_locked {
+            true => Some("it, or where it comes from, is locked"),
+            false if super::is_in_force() => arrival::refuses(role, limits, account)
+                .or_else(|| is_too_old().then_some("the password is too old")),
+            false => None,
+        }
     };
     let name = session::role_name(role);
-    if refused {
+    if let Some(why) = refused {
+        // The client is told nothing of it.
+        audit::record(Class::Account, &format!("role \"{name}\": login refused: {why}"));
         return Err(refusal(&name));
     }
     if account.kind == Kind::BreakGlass {
         audit::record(Class::Account, &format!("role \"{name}\": break_glass account logs in"));
         pgrx::log!("pgpci: break_glass account \"{name}\" logs in");
     }
-    ARRIVING.set(Some((role.to_u32(), source)));
+    ARRIVING.set(Some((role, source, account.kind.is_human())));
     Ok(())
 }
 
 /// A transaction ends, or is about to.
-pub fn transaction(event: pg_sys::XactEvent::Type) {
+pub fn transaction(event: pg_sys::XactEvent::Type) -> Result<()> {
     if event == E::XACT_EVENT_PRE_COMMIT
-        && let Some((role, source)) = ARRIVING.take()
+        && let Some((role, source, is_personal)) = ARRIVING.take()
     {
-        lockout::with(|table| table.succeed(role, source));
+        let (id, now) = (role.to_u32(), session::now());
+        // Whoever was locked since is not among the sessions that were ended.
+        if lockout::with(|table| table.is_locked(id, source, now)) == Some(true) {
+            return Err(refusal(&session::role_name(role)));
+        }
+        lockout::with(|table| table.succeed(id, source));
+        arrival::arrived(role, is_personal);
     }
     if matches!(event, E::XACT_EVENT_COMMIT | E::XACT_EVENT_ABORT) {
         for (role, lock) in LATER.take() {
@@ -118,19 +138,30 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
                 });
             }
         }
+        for role in ENDING.take() {
+            if event == E::XACT_EVENT_COMMIT {
+                sessions::end_all(role);
+            }
+        }
     }
+    Ok(())
+}
+
+/// Ends the sessions of a role once the running transaction has committed.
+pub fn end_sessions(role: pg_sys::Oid) {
+    ENDING.with_borrow_mut(|ending| ending.push(role));
 }
 
 /// Locks a role, in the running transaction.
 pub fn lock(role: pg_sys::Oid, until: Option<i64>, reason: Option<String>) -> Result<()> {
-    let mut account = state::get(role);
+    let mut account = state::to_change(role)?;
     let Some(row) = role::read(role) else { return Ok(()) };
     let valid_until = match &account.lock {
         Some(lock) => lock.valid_until,
         None => row.valid_until,
     };
     account.lock = Some(Lock { since: session::now(), until, valid_until, reason });
-    state::put(role, &account);
+    state::put(role, &account)?;
     set_valid_until(&row.name, Some(NEVER))?;
     LATER.with_borrow_mut(|later| later.push((role.to_u32(), Some(until))));
     Ok(())
@@ -138,9 +169,11 @@ pub fn lock(role: pg_sys::Oid, until: Option<i64>, reason: Option<String>) -> Re
 
 /// Unlocks it, in the running transaction.
 pub fn unlock(role: pg_sys::Oid) -> Result<()> {
-    let mut account = state::get(role);
+    let mut account = state::to_change(role)?;
     if let (Some(lock), Some(row)) = (account.lock.take(), role::read(role)) {
-        state::put(role, &account);
+        // Else whoever was not there for long would be disabled again.
+        account.since = session::now();
+        state::put(role, &account)?;
         set_valid_until(&row.name, lock.valid_until)?;
     }
     LATER.with_borrow_mut(|later| later.push((role.to_u32(), None)));
@@ -155,13 +188,21 @@ pub fn keep_locked(role: pg_sys::Oid, row: &role::Role, account: &mut Account) -
         return Ok(());
     };
     lock.valid_until = row.valid_until;
-    state::put(role, account);
+    state::put(role, account)?;
     set_valid_until(&row.name, Some(NEVER))
+}
+
+/// Whether a login may ask for the key that proves labels: not all of them while it cannot be had.
+pub fn may_ask() -> bool {
+    lockout::may_ask(session::now(), ASK_AGAIN)
 }
 
 /// Failures that are counted of a role now.
 pub fn failures(role: pg_sys::Oid) -> u32 {
-    lockout::with(|table| table.failures(role.to_u32(), session::now(), &rules())).unwrap_or(0)
+    lockout::with(|table| {
+        table.failures(role.to_u32(), session::now(), &rules(&Limits::of(&Account::default())))
+    })
+    .unwrap_or(0)
 }
 
 /// Until when a role is locked in memory, if it is: before the worker has written it.
@@ -172,7 +213,9 @@ pub fn in_memory(role: pg_sys::Oid) -> Option<Option<i64>> {
 
 fn is_due() -> bool {
     let now = session::now();
-    lockout::is_unseen() || lockout::with(|table| table.has_unwritten(now)) == Some(true)
+    lockout::is_unseen()
+        || lockout::with(|table| table.has_unwritten(now)) == Some(true)
+        || sweep::is_due(now)
 }
 
 /// In the worker: what memory says goes into the roles, and what roles say goes into memory.
@@ -213,6 +256,7 @@ fn write() {
         Ok(())
     })();
     super::or_raise::<()>(done);
+    sweep::run(now);
 }
 
 fn written() {
@@ -220,6 +264,7 @@ fn written() {
         lockout::with(|table| table.set_written(role));
     }
     lockout::seen();
+    sweep::done();
 }
 
 fn set_valid_until(name: &str, until: Option<i64>) -> Result<()> {
@@ -248,11 +293,12 @@ fn source() -> (u64, bool) {
     .unwrap_or_default()
 }
 
-fn rules() -> Rules {
+fn rules(limits: &Limits<'_>) -> Rules {
     let minutes = i64::from(guc::LOCKOUT_TIME.get());
+    let exempt = limits.exemption(Control::LockoutTime).map(i64::from);
     Rules {
-        max_failures: guc::MAX_FAILED_LOGINS.get().unsigned_abs(),
-        lock_for: (minutes > 0).then(|| minutes.max(SHORTEST) * MINUTE),
+        max_failures: limits.get(Control::MaxFailures).unsigned_abs(),
+        lock_for: exempt.or((minutes > 0).then(|| minutes.max(SHORTEST))).map(|it| it * MINUTE),
         forgive_after: i64::from(guc::FAILED_LOGIN_FORGIVENESS.get()) * MINUTE,
         max_of_source: guc::MAX_FAILED_LOGINS_PER_SOURCE.get().unsigned_abs(),
     }

@@ -1,26 +1,31 @@
 //! Passwords and accounts: what a password must be like, what is kept of a role, and what somebody whose password must
 //! be changed may do. Roles belong to the cluster: all of this holds in every database, with the extension or without.
 
+mod arrival;
 mod change;
+pub mod exemptions;
 mod first_use;
 mod idle;
 pub mod life;
+mod limits;
 mod lockout;
 mod rules;
 mod state;
+mod sweep;
 
 use std::ffi::CStr;
 
+use pgpci_core::account::{Account, ClusterKey, Label};
 use pgrx::pg_sys;
 
 use crate::access::roles;
 use crate::error::Result;
 use crate::key::cluster;
 use crate::pg::{port, session};
+use limits::Limits;
+use state::Proof;
 
 pub use first_use::is_restricted;
-pub use idle::keep as query_ends;
-pub use lockout::register;
 pub use rules::check_password as check_password_function;
 
 const CUSTODIAN: &str = "pci_custodian";
@@ -33,6 +38,17 @@ const WRONG: i32 = -1;
 /// passwords hold.
 pub fn is_in_force() -> bool {
     session::role(CUSTODIAN).is_some_and(roles::is_marked) && cluster::exists()
+}
+
+/// Whether a restore may bring this label: it counts for nothing until `pci.accept_policy` has proven it.
+pub fn may_be_restored(label: &str) -> bool {
+    !is_in_force() && (Label::parse(label).is_some() || ClusterKey::parse(label).is_some())
+}
+
+/// Registers what the hooks do not call; called once, while the library is preloaded.
+pub fn register() {
+    lockout::register();
+    exemptions::register();
 }
 
 /// Somebody sets the password of a role, with PostgreSQL's leave.
@@ -51,7 +67,13 @@ pub fn statement_begins(node: *mut pg_sys::Node) {
 /// A utility statement has run.
 pub fn statement_ends(node: *mut pg_sys::Node) {
     or_raise(change::ends(node));
+    query_ends();
+}
+
+/// A query has ended.
+pub fn query_ends() {
     idle::keep();
+    arrival::keep();
 }
 
 /// A query, or a function called by the protocol, is about to run.
@@ -65,22 +87,37 @@ pub fn authenticated(status: i32) {
         return;
     };
     let role = session::role(&name);
+    let account = role.map(known).unwrap_or_default();
     match (status, role) {
         (OK, Some(role)) => {
-            or_raise(lockout::logs_in(role));
-            or_raise(first_use::logs_in(role));
-            idle::logs_in(role);
+            let limits = Limits::of(&account);
+            or_raise(lockout::logs_in(role, &limits, &account));
+            or_raise(first_use::logs_in(role, &limits, &account));
+            idle::logs_in(&limits, &account);
+            arrival::logs_in(role, &limits, &account);
         }
-        (WRONG, role) => lockout::failed(role),
+        (WRONG, role) => lockout::failed(role, &account),
         _ => {}
     }
+}
+
+/// What a login believes of a role: its label, if its MAC is right or cannot be verified now.
+fn known(role: pg_sys::Oid) -> Account {
+    let (account, proof) = state::look(role);
+    match proof {
+        Proof::Forged => state::accuse(role),
+        Proof::Unproven if lockout::may_ask() => cluster::ask(),
+        _ => {}
+    }
+    account
 }
 
 /// A transaction ends, or is about to.
 pub fn transaction(event: pg_sys::XactEvent::Type) {
     first_use::transaction(event);
-    lockout::transaction(event);
+    or_raise(lockout::transaction(event));
     idle::keep();
+    arrival::keep();
 }
 
 fn or_raise<T>(result: Result<T>) -> T {

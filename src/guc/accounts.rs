@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 
+use pgpci_core::account::HISTORY;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 /// `pgpci.password_min_length`
@@ -33,6 +34,18 @@ pub static FAILED_LOGIN_FORGIVENESS: GucSetting<i32> = GucSetting::<i32>::new(14
 pub static MAX_FAILED_LOGINS_PER_SOURCE: GucSetting<i32> = GucSetting::<i32>::new(100);
 /// `pgpci.idle_session_timeout`, seconds
 pub static IDLE_SESSION_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(900);
+/// `pgpci.inactivity_limit`, days
+pub static INACTIVITY_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(90);
+/// `pgpci.disable_inactive_services`
+pub static DISABLE_INACTIVE_SERVICES: GucSetting<bool> = GucSetting::<bool>::new(false);
+/// `pgpci.max_session_length`, seconds
+pub static MAX_SESSION_LENGTH: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// `pgpci.password_warning`, days
+pub static PASSWORD_WARNING: GucSetting<i32> = GucSetting::<i32>::new(14);
+/// `pgpci.password_grace`, days
+pub static PASSWORD_GRACE: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// `pgpci.shared_use_window`, minutes
+pub static SHARED_USE_WINDOW: GucSetting<i32> = GucSetting::<i32>::new(5);
 /// `pgpci.home_database`
 pub static HOME_DATABASE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"postgres"));
 
@@ -76,7 +89,7 @@ pub fn define(control: GucFlags) {
         c"pgpci.password_history",
         c"How many passwords of a role, the present one included, its next one must differ from.",
         &PASSWORD_HISTORY,
-        (4, 16),
+        (4, HISTORY as i32),
         plain,
     );
     number(
@@ -135,6 +148,46 @@ pub fn define(control: GucFlags) {
         &IDLE_SESSION_TIMEOUT,
         (1, 900),
         GucFlags::UNIT_S,
+    );
+    number(
+        c"pgpci.inactivity_limit",
+        c"Days without a login after which a role is disabled.",
+        &INACTIVITY_LIMIT,
+        (1, 90),
+        plain,
+    );
+    switch(
+        c"pgpci.disable_inactive_services",
+        c"Whether service accounts are disabled, too, that nobody logs in to.",
+        &DISABLE_INACTIVE_SERVICES,
+    );
+    number(
+        c"pgpci.max_session_length",
+        c"How long a session of a person or vendor may last; 0: as long as it is used.",
+        &MAX_SESSION_LENGTH,
+        (0, 604_800),
+        GucFlags::UNIT_S,
+    );
+    number(
+        c"pgpci.password_warning",
+        c"How many days before its end the user of a password or account is told at login; 0: not at all.",
+        &PASSWORD_WARNING,
+        (0, 90),
+        plain,
+    );
+    number(
+        c"pgpci.password_grace",
+        c"How many days an old password still lets in to change it; 0: until the role is disabled for inactivity.",
+        &PASSWORD_GRACE,
+        (0, 90),
+        plain,
+    );
+    number(
+        c"pgpci.shared_use_window",
+        c"Logins of a person from two sources within so much time are reported; 0: only sessions at the same time.",
+        &SHARED_USE_WINDOW,
+        (0, 1440),
+        GucFlags::UNIT_MIN,
     );
     GucRegistry::define_string_guc(
         c"pgpci.home_database",

@@ -21,6 +21,17 @@ pub fn ask(context: &Context, by: (&str, &str), wrapped: Option<&[u8]>) -> Resul
     Ok(question.post(Waiter::Session)?.map(Asked))
 }
 
+/// Asks for the wrapped key in another wrapped form: `to` another provider and wrapping key. None as above.
+pub fn ask_rewrap(
+    context: &Context,
+    by: (&str, &str),
+    to: (&str, &str),
+    wrapped: &[u8],
+) -> Result<Option<Asked>> {
+    let question = Question { ask: Ask::Rewrap, context, by, to, blob: wrapped };
+    Ok(question.post(Waiter::Session)?.map(Asked))
+}
+
 /// The key and its wrapped form, or why there is none.
 pub type Answer = std::result::Result<(Secret<[u8; 32]>, Vec<u8>), String>;
 
@@ -31,6 +42,13 @@ impl Asked {
             let key = carry_off(key_id, &wrapped).ok_or("the key was wiped before it could be used")?;
             Ok((key, wrapped))
         }))
+    }
+}
+
+impl Asked {
+    /// The other form, see `ask_rewrap`. None as long as there is no answer.
+    pub fn form(&self) -> Option<std::result::Result<Vec<u8>, String>> {
+        self.0.read()
     }
 }
 

@@ -57,6 +57,20 @@ fn database_of(purpose: Purpose) -> u32 {
     if purpose == Purpose::Account { 0 } else { session::database().to_u32() }
 }
 
+/// Has a key that is of no database unwrapped into a slot, without waiting for it; what fails is told to nobody.
+pub fn unwrap_later(context: &Context, key: &Key) {
+    let question = Question {
+        ask: Ask::Unwrap,
+        context,
+        by: (&key.provider, &key.kek),
+        to: ("", ""),
+        blob: &key.wrapped,
+    };
+    if question.check().is_ok() {
+        let _ = question.post(Waiter::Nobody).map(std::mem::forget);
+    }
+}
+
 /// Has the key unwrapped into a slot unless it is in one, without waiting for it.
 pub fn unwrap_ahead(ring: &Ring, key: &Key) -> Result<()> {
     if take(key).is_some() {

@@ -21,6 +21,7 @@ use pgrx::PgSqlErrorCode;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::call::{Call, Value, varlena};
+use crate::pg::local::Local;
 use crate::pg::region::{self, Protection};
 use crate::pg::slice::{self, Ready};
 use crate::pg::{catalog, session};
@@ -29,12 +30,10 @@ use ring::{Key, Ring};
 /// Marks the place of a key that opens only in order to seal anew: identifiers of keys leave the top bit free.
 const ONLY_REENCRYPTS: u64 = 1 << 63;
 
-thread_local! {
-    // The state of the policy at which this session last looked over the keys that it keeps ready.
-    static LOOKED_OVER: Cell<u64> = const { Cell::new(0) };
-    // Keys whose end comes with the commit of the running transaction.
-    static DOOMED: RefCell<Vec<KeyId>> = const { RefCell::new(Vec::new()) };
-}
+// The state of the policy at which this session last looked over the keys that it keeps ready.
+static LOOKED_OVER: Local<Cell<u64>> = Local::new(Cell::new(0));
+// Keys whose end comes with the commit of the running transaction.
+static DOOMED: Local<RefCell<Vec<KeyId>>> = Local::new(RefCell::new(Vec::new()));
 
 /// Runs `f` on the data key of this identifier.
 pub fn with_data<T>(id: KeyId, mut f: impl FnMut(&mut DataKey) -> T) -> Result<T> {

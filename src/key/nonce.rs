@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use pgpci_core::redact::redact;
 
 use crate::error::{Error, Result};
+use crate::pg::local::Local;
 use crate::pg::{activity, session};
 
 /// Values under one prefix: far below the 2^32 that a key for AES-GCM allows.
@@ -23,12 +24,9 @@ struct State {
     position: usize,
 }
 
-thread_local! {
-    // Empty in the postmaster, which seals nothing, and so after each fork.
-    static STATE: RefCell<State> = const {
-        RefCell::new(State { prefixes: Vec::new(), uses: 0, buffer: [0; BUFFER], position: BUFFER })
-    };
-}
+// Empty in the postmaster, which seals nothing, and so after each fork.
+static STATE: Local<RefCell<State>> =
+    Local::new(RefCell::new(State { prefixes: Vec::new(), uses: 0, buffer: [0; BUFFER], position: BUFFER }));
 
 /// A nonce that was never used.
 pub fn next() -> Result<[u8; 24]> {

@@ -8,6 +8,7 @@ use pgpci_core::key::{Context, KeyId, KeyState, Purpose};
 
 use crate::error::{Error, Result};
 use crate::key::installed;
+use crate::pg::local::Local;
 use crate::pg::{catalog, session, table};
 
 /// The vault number of keys that belong to none.
@@ -102,9 +103,7 @@ pub struct Ring {
     keys: Vec<Key>,
 }
 
-thread_local! {
-    static RING: RefCell<Option<(u64, Rc<Ring>)>> = const { RefCell::new(None) };
-}
+static RING: Local<RefCell<Option<(u64, Rc<Ring>)>>> = Local::new(RefCell::new(None));
 
 impl Ring {
     /// The ring of this database; 55000 before `pci.init`.

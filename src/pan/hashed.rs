@@ -8,12 +8,11 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::Sealing;
 use crate::error::{Error, Result};
+use crate::pg::local::Local;
 use crate::pg::query;
 
-thread_local! {
-    // The comparison keys that values of the running transaction were made with.
-    static MADE: RefCell<Vec<(i32, KeyId)>> = const { RefCell::new(Vec::new()) };
-}
+// The comparison keys that values of the running transaction were made with.
+static MADE: Local<RefCell<Vec<(i32, KeyId)>>> = Local::new(RefCell::new(Vec::new()));
 
 /// A value was made.
 #[inline]

@@ -25,6 +25,7 @@ use pgpci_core::seal::{self, PanBuf};
 use crate::error::Result;
 use crate::key::ring::{DEFAULT_VAULT, NO_VAULT, Ring};
 use crate::key::{due, fresh};
+use crate::pg::local::Local;
 use crate::pg::{catalog, session};
 use crate::{access, key};
 
@@ -100,9 +101,7 @@ struct Sealing {
 
 impl Sealing {
     fn of(vault: i32) -> Result<Self> {
-        thread_local! {
-            static LAST: Cell<Option<(u64, i32, Sealing)>> = const { Cell::new(None) };
-        }
+        static LAST: Local<Cell<Option<(u64, i32, Sealing)>>> = Local::new(Cell::new(None));
         let generation = catalog::generation();
         match LAST.get() {
             Some((at, number, sealing))

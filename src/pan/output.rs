@@ -4,13 +4,12 @@
 use std::cell::Cell;
 
 use crate::guc::{self, PanOutput};
+use crate::pg::local::Local;
 use crate::pg::session;
 
-thread_local! {
-    static EXPORTING: Cell<u32> = const { Cell::new(0) };
-    static DUMPING: Cell<bool> = const { Cell::new(false) };
-    static STORING: Cell<u32> = const { Cell::new(0) };
-}
+static EXPORTING: Local<Cell<u32>> = Local::new(Cell::new(0));
+static DUMPING: Local<Cell<bool>> = Local::new(Cell::new(false));
+static STORING: Local<Cell<u32>> = Local::new(Cell::new(0));
 
 /// The cursor that pg_dump --inserts reads tables through.
 pub const DUMP_CURSOR: &[u8] = b"_pg_dump_cursor";

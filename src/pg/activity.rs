@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use pgrx::pg_sys::NodeTag;
 
+use crate::pg::local::Local;
+
 /// What runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -57,11 +59,9 @@ struct Started {
     judged: u64,
 }
 
-thread_local! {
-    static STARTED: RefCell<Vec<Started>> = const { RefCell::new(Vec::new()) };
-    static RUNNING: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
-    static SERIAL: Cell<u32> = const { Cell::new(0) };
-}
+static STARTED: Local<RefCell<Vec<Started>>> = Local::new(RefCell::new(Vec::new()));
+static RUNNING: Local<RefCell<Vec<Frame>>> = Local::new(RefCell::new(Vec::new()));
+static SERIAL: Local<Cell<u32>> = Local::new(Cell::new(0));
 // Of this backend alone: static because every comparison of an index asks.
 static PERMIT: AtomicU8 = AtomicU8::new(Permit::Differing as u8);
 // How often this backend was told that a relation has changed.

@@ -1,29 +1,48 @@
 //! What a statement is and touches, for the record of it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char};
 use std::rc::Rc;
 
 use pgrx::pg_sys;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
+use crate::pg::local::Local;
 use crate::pg::nodes::list;
 use crate::pg::{catalog, compat, label, session};
+
+/// Whether a relation is always recorded, as of some generation and round of forgetting.
+#[derive(Clone, Copy)]
+struct Recorded {
+    relation: pg_sys::Oid,
+    generation: u64,
+    forgotten: u64,
+    found: bool,
+}
+
+impl Recorded {
+    const NONE: Self = Self { relation: pg_sys::InvalidOid, generation: 0, forgotten: 0, found: false };
+}
 
 /// Names of relations with the columns that statements touch, until anything changes that they are made of.
 type Names = FxHashMap<Columns, Rc<str>>;
 
-thread_local! {
-    static NAMES: RefCell<(u64, Names)> = RefCell::default();
-    static HOLDS: RefCell<FxHashMap<pg_sys::Oid, bool>> = RefCell::default();
-    static LABELLED: RefCell<FxHashMap<pg_sys::Oid, bool>> = RefCell::default();
-}
+static NAMES: Local<RefCell<(u64, Names)>> =
+    Local::new(RefCell::new((0, FxHashMap::with_hasher(FxBuildHasher))));
+static HOLDS: Local<RefCell<FxHashMap<pg_sys::Oid, bool>>> =
+    Local::new(RefCell::new(FxHashMap::with_hasher(FxBuildHasher)));
+// What every statement asks of what it touches, at a place that its number tells.
+static RECORDED: Local<[Cell<Recorded>; 256]> = Local::new([const { Cell::new(Recorded::NONE) }; 256]);
+static FORGOTTEN: Local<Cell<u64>> = Local::new(Cell::new(0));
+static LABELLED: Local<RefCell<FxHashMap<pg_sys::Oid, bool>>> =
+    Local::new(RefCell::new(FxHashMap::with_hasher(FxBuildHasher)));
 
 /// Forgets what is remembered of relations.
 pub fn forget() {
     NAMES.with_borrow_mut(|names| names.1.clear());
     HOLDS.with_borrow_mut(FxHashMap::clear);
     LABELLED.with_borrow_mut(FxHashMap::clear);
+    FORGOTTEN.set(FORGOTTEN.get() + 1);
 }
 
 /// A relation and its columns, to be looked up.
@@ -66,14 +85,33 @@ pub fn holds_pan(relation: pg_sys::Oid) -> bool {
     found
 }
 
-/// Whether whatever touches the relation is recorded: it holds card numbers, or a label says so.
+/// Whether whoever touches a relation is recorded, for everybody: it holds card numbers, or a label of it says so.
 pub fn is_always_recorded(relation: pg_sys::Oid) -> bool {
+    if let Some(known) = is_always_recorded_if_known(relation) {
+        return known;
+    }
+    let found = holds_pan(relation) || is_labelled(relation);
+    let (generation, forgotten) = (catalog::generation(), FORGOTTEN.get());
+    RECORDED[place_of(relation)].set(Recorded { relation, generation, forgotten, found });
+    found
+}
+
+/// The same, if it is known already. Only looks.
+pub fn is_always_recorded_if_known(relation: pg_sys::Oid) -> Option<bool> {
     if relation.to_u32() < pg_sys::FirstNormalObjectId {
-        return false;
+        return Some(false);
     }
-    if holds_pan(relation) {
-        return true;
-    }
+    let known = RECORDED[place_of(relation)].get();
+    let is_it = (known.relation, known.generation, known.forgotten)
+        == (relation, catalog::generation(), FORGOTTEN.get());
+    is_it.then_some(known.found)
+}
+
+fn place_of(relation: pg_sys::Oid) -> usize {
+    relation.to_u32() as usize % RECORDED.len()
+}
+
+fn is_labelled(relation: pg_sys::Oid) -> bool {
     if let Some(known) = LABELLED.with_borrow(|map| map.get(&relation).copied()) {
         return known;
     }
@@ -151,6 +189,13 @@ fn name_with(relation: pg_sys::Oid, sets: [*mut pg_sys::Bitmapset; 3]) -> String
         name.push(')');
     }
     name
+}
+
+/// Whether a plan is known to touch nothing that is always recorded. Only looks.
+pub fn touches_nothing_recorded(desc: *mut pg_sys::QueryDesc) -> bool {
+    let mut all = true;
+    for_each_touched(desc, |touched| all &= is_always_recorded_if_known(touched.relation) == Some(false));
+    all
 }
 
 /// The relations of a statement, views and what is behind them both.
@@ -238,8 +283,27 @@ pub fn command(desc: *mut pg_sys::QueryDesc) -> &'static [u8] {
         C::CMD_UPDATE => b"UPDATE",
         C::CMD_DELETE => b"DELETE",
         #[allow(unreachable_patterns, reason = "bound as constants")]
-        C::CMD_MERGE => b"MERGE",
+        C::CMD_MERGE => merge(desc),
         _ => b"SELECT",
+    }
+}
+
+/// What a MERGE may do, by the privileges that it needs.
+fn merge(desc: *mut pg_sys::QueryDesc) -> &'static [u8] {
+    // SAFETY: a valid descriptor.
+    let bits = unsafe {
+        list(compat::permissions((*desc).plannedstmt)).fold(0, |bits, it| bits | compat::permission_bits(it))
+    };
+    let may = |bit: u32| bits & pg_sys::AclMode::from(bit) != 0;
+    match (may(pg_sys::ACL_INSERT), may(pg_sys::ACL_UPDATE), may(pg_sys::ACL_DELETE)) {
+        (true, true, true) => b"MERGE INSERT UPDATE DELETE",
+        (true, true, false) => b"MERGE INSERT UPDATE",
+        (true, false, true) => b"MERGE INSERT DELETE",
+        (true, false, false) => b"MERGE INSERT",
+        (false, true, true) => b"MERGE UPDATE DELETE",
+        (false, true, false) => b"MERGE UPDATE",
+        (false, false, true) => b"MERGE DELETE",
+        (false, false, false) => b"MERGE",
     }
 }
 

@@ -78,6 +78,11 @@ impl Call {
         self.arg(i).isnull
     }
 
+    /// A boolean; NULL is false.
+    pub fn is_true(&self, i: usize) -> bool {
+        !self.is_null(i) && self.datum(i).value() as u8 != 0
+    }
+
     /// A 32-bit integer.
     pub fn i32(&self, i: usize) -> i32 {
         self.datum(i).value() as i32

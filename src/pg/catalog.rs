@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use pgrx::pg_sys;
 
 use crate::pg::functions::Functions;
+use crate::pg::local::Local;
 use crate::pg::{session, types};
 pub use types::{contains_pan, is_container, is_pan};
 
@@ -89,11 +90,9 @@ impl Catalog {
     }
 }
 
-thread_local! {
-    // None: not looked up; Some(None): the extension is not in this database.
-    static CATALOG: RefCell<Option<Option<std::rc::Rc<Catalog>>>> = const { RefCell::new(None) };
-    static REGISTERED: Cell<bool> = const { Cell::new(false) };
-}
+// None: not looked up; Some(None): the extension is not in this database.
+static CATALOG: Local<RefCell<Option<Option<std::rc::Rc<Catalog>>>>> = Local::new(RefCell::new(None));
+static REGISTERED: Local<Cell<bool>> = Local::new(Cell::new(false));
 
 // Of this backend alone, as everything in this module: static because they are asked several times a statement.
 // Something changed, or was replayed, while changes were being decoded.
@@ -124,6 +123,12 @@ pub fn generation() -> u64 {
 pub fn is_known_absent() -> bool {
     let generation = GENERATION.load(Relaxed);
     generation != 0 && PRESENCE.load(Relaxed) == 2 * generation + 1 && !MISSED.load(Relaxed)
+}
+
+/// Whether it is known to be there. Only looks.
+pub fn is_known_present() -> bool {
+    let generation = GENERATION.load(Relaxed);
+    generation != 0 && PRESENCE.load(Relaxed) == 2 * generation && !MISSED.load(Relaxed)
 }
 
 /// Whether the extension is not in this database, or cannot be looked for now.

@@ -130,6 +130,20 @@ pub unsafe fn permission_columns(
     }
 }
 
+/// The privileges that such an entry needs.
+///
+/// # Safety
+/// `node` is a valid entry.
+pub unsafe fn permission_bits(node: *mut pg_sys::Node) -> pg_sys::AclMode {
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return (*node.cast::<pg_sys::RangeTblEntry>()).requiredPerms;
+        #[cfg(not(feature = "pg15"))]
+        return (*node.cast::<pg_sys::RTEPermissionInfo>()).requiredPerms;
+    }
+}
+
 /// The list of such entries of a plan.
 ///
 /// # Safety

@@ -6,13 +6,12 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 
+use crate::pg::local::Local;
 use crate::pg::nodes::{list, string};
 use crate::pg::statement::relation_of;
 use crate::pg::{activity, catalog, partition, relation, session, table, table_keys};
 
-thread_local! {
-    static DROPPING_EXTENSION: Cell<bool> = const { Cell::new(false) };
-}
+static DROPPING_EXTENSION: Local<Cell<bool>> = Local::new(Cell::new(false));
 
 /// Which statement it is.
 pub fn tag(node: *mut pg_sys::Node) -> NodeTag {

@@ -107,6 +107,7 @@ exports! {
     pci_audit / pg_finfo_pci_audit => crate::audit::read::audit;
     pci_verify_audit / pg_finfo_pci_verify_audit => crate::audit::verify::verify_audit;
     pci_export_checkpoint / pg_finfo_pci_export_checkpoint => crate::audit::verify::export_checkpoint;
+    pci_rotate_audit_key / pg_finfo_pci_rotate_audit_key => crate::audit::rotation::rotate_audit_key;
     pci_audit_status / pg_finfo_pci_audit_status => crate::audit::verify::status;
     pci_init / pg_finfo_pci_init => crate::access::init::init;
     pci_accept_policy / pg_finfo_pci_accept_policy => crate::access::init::accept_policy;
@@ -138,6 +139,11 @@ exports! {
     pci_set_account / pg_finfo_pci_set_account => crate::auth::life::set_account;
     pci_lock_account / pg_finfo_pci_lock_account => crate::auth::life::lock_account;
     pci_unlock_account / pg_finfo_pci_unlock_account => crate::auth::life::unlock_account;
+    pci_exempt / pg_finfo_pci_exempt => crate::auth::exemptions::exempt;
+    pci_end_exemption / pg_finfo_pci_end_exemption => crate::auth::exemptions::end_exemption;
+    pci_begin_restore / pg_finfo_pci_begin_restore => crate::auth::exemptions::begin_restore;
+    pci_end_restore / pg_finfo_pci_end_restore => crate::auth::exemptions::end_restore;
+    pci_exemptions / pg_finfo_pci_exemptions => crate::auth::exemptions::all;
     pci_account / pg_finfo_pci_account => crate::auth::life::account;
     pci_key_status / pg_finfo_pci_key_status => crate::key::status;
 }

@@ -99,6 +99,14 @@ fn set_apart(command: &mut Command) {
     }
 }
 
+/// Starts a shell command, to which something will be written.
+pub fn shell(command: &OsStr) -> std::io::Result<Child> {
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(command).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    set_apart(&mut shell);
+    shell.spawn()
+}
+
 /// Starts a command that has time: whatever else the machine does goes first.
 pub fn run_aside(command: &Path, arguments: &[&OsStr]) -> std::io::Result<Child> {
     let mut command = Command::new(command);

@@ -46,6 +46,11 @@ pub fn set_account(role: pg_sys::Oid, label: &str) {
     write(&address(role), ACCOUNTS, Some(label));
 }
 
+/// Takes it away.
+pub fn forget_account(role: pg_sys::Oid) {
+    write(&address(role), ACCOUNTS, None);
+}
+
 /// Every role that has one, and it.
 pub fn accounts() -> Vec<(pg_sys::Oid, String)> {
     let mut found = Vec::new();
@@ -194,11 +199,17 @@ fn tell(object: &pg_sys::ObjectAddress) {
 #[pg_guard]
 unsafe extern "C-unwind" fn check_account(
     object: *const pg_sys::ObjectAddress,
-    _label: *const core::ffi::c_char,
+    label: *const core::ffi::c_char,
 ) {
-    // SAFETY: PostgreSQL passes a valid address.
-    let is_role = unsafe { (*object).classId } == pg_sys::AuthIdRelationId;
-    if !is_role || crate::auth::is_in_force() {
-        crate::error::Error::denied("labels of pgpci are set by its functions").raise();
+    // SAFETY: PostgreSQL passes a valid address, and a C string or null.
+    let (is_role, label) = unsafe {
+        let label = (!label.is_null()).then(|| CStr::from_ptr(label).to_string_lossy());
+        ((*object).classId == pg_sys::AuthIdRelationId, label)
+    };
+    let is_restored = is_role && label.is_some_and(|label| crate::auth::may_be_restored(&label));
+    if !is_restored {
+        crate::error::Error::denied("labels of pgpci are set by its functions")
+            .hint("Only a restore brings them, to a cluster where no policy is in force; pci.accept_policy then tells whether they are genuine.")
+            .raise();
     }
 }

@@ -1,4 +1,4 @@
-//! Failed logins, shared by all sessions: a file in `pgpci.directory` that the postmaster maps before it forks, so that
+//! Failed and other logins, shared by all sessions: a file in `pgpci.directory` that the postmaster maps before it forks, so that
 //! neither a crash nor a restart forgets them.
 
 use std::fs::OpenOptions;
@@ -8,17 +8,19 @@ use std::path::Path;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pgpci_core::lockout::Table;
+use pgpci_core::logins::Logins;
 use pgrx::{PGRXSharedMemory, PgLwLock, pg_guard, pg_sys};
 
 use crate::pg::mailbox;
 
 /// The first bytes of the file; another version of it begins anew.
-const MAGIC: [u8; 16] = *b"pgpci lockout 1\0";
+const MAGIC: [u8; 16] = *b"pgpci lockout 2\0";
 
 #[repr(C)]
 struct Mapped {
     magic: [u8; 16],
     table: Table,
+    logins: Logins,
 }
 
 /// What a restart forgets.
@@ -30,6 +32,10 @@ pub struct Fresh {
     is_looked_over: bool,
     /// When it last began to write and did not end; 0: never.
     tried: i64,
+    /// When a login last asked for the key that proves labels.
+    asked: i64,
+    /// Before then, nothing but locks is written.
+    postponed: i64,
 }
 
 // SAFETY: plain data; the address is of shared memory.
@@ -87,6 +93,17 @@ pub fn with<T>(f: impl FnOnce(&mut Table) -> T) -> Option<T> {
     Some(f(unsafe { &mut (*place).table }))
 }
 
+/// The same on logins that succeeded.
+pub fn with_logins<T>(f: impl FnOnce(&mut Logins) -> T) -> Option<T> {
+    let place = MAPPED.load(Ordering::Relaxed);
+    if place.is_null() {
+        return None;
+    }
+    let _guard = LOCK.exclusive();
+    // SAFETY: as above.
+    Some(f(unsafe { &mut (*place).logins }))
+}
+
 /// Has the worker look.
 pub fn wake() {
     let latch = LOCK.share().latch;
@@ -108,6 +125,26 @@ pub fn seen() {
     let mut fresh = LOCK.exclusive();
     fresh.is_looked_over = true;
     fresh.tried = 0;
+}
+
+/// What is not urgent is written at this time at the earliest.
+pub fn postpone(until: i64) {
+    LOCK.exclusive().postponed = until;
+}
+
+/// That time.
+pub fn postponed() -> i64 {
+    LOCK.share().postponed
+}
+
+/// Whether nobody asked for the key for so long; then the caller does.
+pub fn may_ask(now: i64, pause: i64) -> bool {
+    let mut fresh = LOCK.exclusive();
+    let is_first = !(0..pause).contains(&now.saturating_sub(fresh.asked));
+    if is_first {
+        fresh.asked = now;
+    }
+    is_first
 }
 
 /// It begins to write, now; 0: what failed is worth another try.

@@ -46,6 +46,17 @@ impl<'a> Message<'a> {
         !id.is_null() && unsafe { CStr::from_ptr(id) } == TEXT
     }
 
+    /// Whether it prints a tree of a query, for `debug_print_parse` and its like. Its title is not translated.
+    pub fn is_tree(&self) -> bool {
+        matches!(self.text(), b"parse tree:" | b"rewritten parse tree:" | b"plan:" | b"raw parse tree:")
+    }
+
+    /// Calls `f` with its detail, in place.
+    pub fn with_detail(&mut self, f: impl FnMut(&mut [u8])) {
+        // SAFETY: a palloc'd C string or null.
+        unsafe { with_text(self.data.detail, f) }
+    }
+
     /// Nobody else is told of it: the one change that PostgreSQL allows.
     pub fn keep_out_of_log(&mut self) {
         self.data.output_to_server = false;
@@ -60,6 +71,24 @@ impl<'a> Message<'a> {
             // SAFETY: PostgreSQL's own C string.
             unsafe { CStr::from_ptr(self.data.message) }.to_bytes()
         }
+    }
+
+    /// Calls `f` with `schema.table` of the table that it is about, if it says so.
+    pub fn with_table(&self, f: impl FnOnce(&[u8])) {
+        let (schema, table) = (self.data.schema_name, self.data.table_name);
+        if schema.is_null() || table.is_null() {
+            return;
+        }
+        // SAFETY: C strings.
+        let parts = unsafe { [CStr::from_ptr(schema).to_bytes(), b".", CStr::from_ptr(table).to_bytes()] };
+        let mut name = [0; 2 * pg_sys::NAMEDATALEN as usize];
+        let mut len = 0;
+        for part in parts {
+            let Some(place) = name.get_mut(len..len + part.len()) else { return };
+            place.copy_from_slice(part);
+            len += part.len();
+        }
+        f(&name[..len]);
     }
 
     /// Calls `f` with each of its texts, in place. PostgreSQL has copied every one of them.

@@ -150,6 +150,23 @@ pub fn with_application_name<T>(f: impl FnOnce(&[u8]) -> T) -> Option<T> {
     }
 }
 
+/// Calls `f` with `application_name`, in place, where it is another than last time; if that changed it, everybody who
+/// looks sees it so. Most calls cost a comparison.
+pub fn redact_application_name(f: impl FnOnce(&mut [u8]) -> bool) {
+    thread_local! { static SEEN: std::cell::Cell<usize> = const { std::cell::Cell::new(0) } }
+    // SAFETY: a setting's own C string, or null; its length stays. The report copies it and takes no lock.
+    unsafe {
+        let name = pg_sys::application_name;
+        if SEEN.replace(name as usize) == name as usize || name.is_null() {
+            return;
+        }
+        let len = CStr::from_ptr(name).to_bytes().len();
+        if f(std::slice::from_raw_parts_mut(name.cast(), len)) {
+            pg_sys::pgstat_report_appname(name);
+        }
+    }
+}
+
 /// When the session began, in seconds of 1970, and its process: what %c of log_line_prefix prints.
 pub fn session_id() -> (i64, i32) {
     // SAFETY: reads process-local variables.

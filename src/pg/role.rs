@@ -34,6 +34,19 @@ pub fn read(role: pg_sys::Oid) -> Option<Role> {
     })
 }
 
+/// The roles that may log in.
+pub fn all() -> Vec<pg_sys::Oid> {
+    let mut found = Vec::new();
+    table::scan(pg_sys::AuthIdRelationId, |row| {
+        if row.named("rolcanlogin") == Some(true)
+            && let Some(role) = row.named("oid")
+        {
+            found.push(role);
+        }
+    });
+    found
+}
+
 /// A statement about one role.
 pub enum Statement {
     /// CREATE ROLE, USER or GROUP with this name.
@@ -108,6 +121,12 @@ pub fn is_harmless(node: *mut pg_sys::Node) -> bool {
 pub fn is_clients() -> bool {
     // SAFETY: reads backend-local variables; a call by the fast-path protocol has no text, and no portal.
     unsafe { !pg_sys::debug_query_string.is_null() || pg_sys::ActivePortal.is_null() }
+}
+
+/// Whether a role may not set its own password: before PostgreSQL 16, one with REPLICATION, unless it is a superuser.
+pub fn cannot_change_itself(role: pg_sys::Oid) -> bool {
+    // SAFETY: syscache look-ups.
+    cfg!(feature = "pg15") && unsafe { pg_sys::has_rolreplication(role) && !pg_sys::superuser_arg(role) }
 }
 
 /// Whether the session stores passwords as MD5.

@@ -113,11 +113,7 @@ pub fn full_xid() -> u64 {
 
 /// The server's version, as `SHOW server_version` has it.
 pub fn server_version() -> String {
-    // SAFETY: a setting that is always there; missing_ok.
-    unsafe {
-        let text = pg_sys::GetConfigOption(c"server_version".as_ptr(), true, false);
-        if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
-    }
+    crate::pg::settings::value(c"server_version")
 }
 
 /// Whether there is a postmaster, and this is a process of its: not in single-user mode.
@@ -165,6 +161,23 @@ pub fn iso_time(microseconds: i64) -> String {
     unsafe {
         let text = pg_sys::timestamptz_to_str(microseconds);
         CStr::from_ptr(text).to_string_lossy().into_owned()
+    }
+}
+
+/// The minute of the day that a moment is in, in a time zone; None where there is no such zone.
+pub fn minute_of_day(microseconds: i64, zone: &str) -> Option<u16> {
+    // Seconds from 1970 to PostgreSQL's epoch.
+    const EPOCH: i64 = 946_684_800;
+    let zone = CString::new(zone).ok()?;
+    let seconds: pg_sys::pg_time_t = microseconds.div_euclid(1_000_000) + EPOCH;
+    // SAFETY: null where there is no such zone; the result is a static structure or null.
+    unsafe {
+        let zone = pg_sys::pg_tzset(zone.as_ptr());
+        if zone.is_null() {
+            return None;
+        }
+        let time = pg_sys::pg_localtime(&seconds, zone).as_ref()?;
+        u16::try_from(time.tm_hour * 60 + time.tm_min).ok()
     }
 }
 

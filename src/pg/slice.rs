@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use pgpci_core::key::{DataKey, EqualityKey, HashKey, PolicyKey};
 use pgrx::pg_sys;
 
+use crate::pg::local::Local;
 use crate::pg::region;
 
 const ENTRIES: usize = 8;
@@ -60,9 +61,7 @@ pub struct Slice {
     entries: [Entry; ENTRIES],
 }
 
-thread_local! {
-    static MINE: Cell<Option<u32>> = const { Cell::new(None) };
-}
+static MINE: Local<Cell<Option<u32>>> = Local::new(Cell::new(None));
 
 /// Runs `f` on the key if this backend has it ready; None if it has not.
 pub fn with<T>(key_id: u64, f: impl FnOnce(&mut Ready) -> T) -> Option<T> {

@@ -84,8 +84,16 @@ pub fn find<T>(key: &Key<'_>, before: bool, read: impl FnOnce(&Row) -> T) -> Opt
         }
         let snapshot = if before { std::ptr::null_mut() } else { &raw mut pg_sys::SnapshotSelfData };
         let index = pg_sys::Oid::from(key.index);
-        let scan =
-            pg_sys::systable_beginscan(relation, index, true, snapshot, keys.len() as i32, keys.as_mut_ptr());
+        // Before a database is chosen, indexes of shared catalogs may not be there: after a crash, or on a new standby.
+        let has_indexes = pg_sys::criticalSharedRelcachesBuilt;
+        let scan = pg_sys::systable_beginscan(
+            relation,
+            index,
+            has_indexes,
+            snapshot,
+            keys.len() as i32,
+            keys.as_mut_ptr(),
+        );
         let tuple = pg_sys::systable_getnext(scan);
         let found = (!tuple.is_null()).then(|| read(&deform(tuple, (*relation).rd_att)));
         pg_sys::systable_endscan(scan);

@@ -1,19 +1,19 @@
 //! Which types hold card numbers. Remembered until a type or relation changes.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 use pgrx::pg_sys;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
+use crate::pg::local::Local;
 use crate::pg::{catalog, compat};
 
-thread_local! {
-    static CONTAINS: RefCell<HashMap<pg_sys::Oid, bool>> = RefCell::new(HashMap::new());
-}
+static CONTAINS: Local<RefCell<FxHashMap<pg_sys::Oid, bool>>> =
+    Local::new(RefCell::new(FxHashMap::with_hasher(FxBuildHasher)));
 
 /// Forgets what is remembered of types.
 pub fn forget() {
-    CONTAINS.with_borrow_mut(HashMap::clear);
+    CONTAINS.with_borrow_mut(FxHashMap::clear);
 }
 
 /// Whether values of the type hold card numbers: `pci.pan`, its domains, arrays, rows, ranges.

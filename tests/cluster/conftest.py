@@ -84,6 +84,8 @@ class Cluster:
         self.key = key
         # Runs in the process that becomes the server, before anything else there.
         self.before_start = None
+        # What the server's environment has besides ours.
+        self.env = {}
         # Names another PostgreSQL's pg_config than PG_CONFIG.
         self.pg_config = PG_CONFIG
 
@@ -104,7 +106,7 @@ class Cluster:
         return int((self.data / "postmaster.pid").read_text().splitlines()[0])
 
     def _script(self, action, conf=(), **env):
-        env = {**os.environ, "PG_CONFIG": str(self.pg_config), "KEY": "yes" if self.key else "no", **env}
+        env = {**os.environ, **self.env, "PG_CONFIG": str(self.pg_config), "KEY": "yes" if self.key else "no", **env}
         # The server inherits what it is started with: a pipe would stay open as long as it runs.
         done = subprocess.run(
             [CLUSTER_SH, action, self.dir, str(self.port), *conf],

@@ -68,7 +68,7 @@ def test_the_sixth_wrong_password_locks(guarded, method):
     name = {"scram-sha-256": "kate", "password": "carl", "md5": "olda"}[method]
     password = RIGHT if method == "md5" else add(guarded, name, "person", method)
     if method == "md5":
-        guarded.execute("SELECT pci.set_account('olda', 'vendor')", user="ann")
+        guarded.execute("SELECT pci.set_account('olda', 'vendor', valid_until => now() + interval '1 day')", user="ann")
     guess(guarded, name, times=5)
     assert wire.is_in(guess(guarded, name, password)), "five are none too many, and a login forgets them"
     guess(guarded, name, times=5)
@@ -238,7 +238,7 @@ def test_a_lock_outlives_the_memory_of_it(fresh_cluster):
 
 
 @pytest.fixture
-def travelling(fresh_cluster, tmp_path_factory, monkeypatch):
+def travelling(fresh_cluster, tmp_path_factory):
     """A cluster, and a function that sets its clock ahead."""
     path = tmp_path_factory.mktemp("clock") / "clock.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", path, ROOT / "tests/cluster/support/clock.c"], check=True)
@@ -247,10 +247,9 @@ def travelling(fresh_cluster, tmp_path_factory, monkeypatch):
     ahead = path.parent / "ahead"
     ahead.write_text("0")
     ahead.chmod(0o644)
-    monkeypatch.setenv("PGPCI_TEST_CLOCK", str(ahead))
-    monkeypatch.setenv("LD_PRELOAD", str(path))
-    one = fresh_cluster()
-    monkeypatch.delenv("LD_PRELOAD")
+    one = fresh_cluster(start=False)
+    one.env = {"PGPCI_TEST_CLOCK": str(ahead), "LD_PRELOAD": str(path)}
+    one.start().set_up()
     return one, lambda seconds: ahead.write_text(str(seconds))
 
 

@@ -49,6 +49,26 @@ def test_tables_and_schemas(audited):
         assert not recorded(audited, conn, "SELECT 8 FROM public.watched")
 
 
+def test_statements_that_are_prepared(audited):
+    """What is known of a statement's tables is forgotten when their labels change."""
+    with audited.connect("plain") as conn:
+        def count(expected):
+            conn.execute("SELECT 9 FROM public.watched", prepare=True)
+            before = len(trail.events(audited, pid=conn.info.backend_pid, event="SET"))
+            conn.execute("SET pgpci.app_user = 'x'")
+            of(audited, conn, event="SET", count=before + 1)
+            assert len(trail.events(audited, pid=conn.info.backend_pid, statement="SELECT 9 FROM public.watched")) == expected
+        count(0), count(0), count(0)
+        label(audited, "TABLE public.watched")
+        count(1), count(2)
+        label(audited, "TABLE public.watched", "NULL")
+        count(2), count(2)
+        audited.execute("ALTER TABLE public.watched ADD COLUMN card pci.pan")
+        count(3), count(4)
+        audited.execute("ALTER TABLE public.watched DROP COLUMN card")
+        count(4)
+
+
 def test_roles_and_their_members(audited):
     with audited.connect("plain") as plain, audited.connect("clerk") as clerk:
         for conn in (plain, clerk):

@@ -30,9 +30,18 @@ def test_replication_commands(audited, tmp_path):
         assert failed["class"] == "REPLICATION" and failed["sqlstate"] == caught.value.sqlstate == "42710"
         conn.execute("DROP_REPLICATION_SLOT one")
         of(audited, conn, event="DROP_REPLICATION_SLOT")
+        pid = conn.info.backend_pid
+    # What became of each: known when the next one comes, or the session ends.
+    trail.wait_for(audited, pid=pid, event="LOGOUT")
+    told = [(record["event"], record.get("success")) for record in trail.events(audited, pid=pid, **{"class": "REPLICATION"})]
+    assert told == [
+        ("IDENTIFY_SYSTEM", None), ("IDENTIFY_SYSTEM", True), ("CREATE_REPLICATION_SLOT", None), ("CREATE_REPLICATION_SLOT", True),
+        ("CREATE_REPLICATION_SLOT", None), ("CREATE_REPLICATION_SLOT", False), ("DROP_REPLICATION_SLOT", None),
+        ("DROP_REPLICATION_SLOT", True)]
     audited.run("pg_basebackup", "-D", tmp_path / "copy", "-X", "none", "-c", "fast", user="backup")
     taken = trail.wait_for(audited, event="BASE_BACKUP")[0]
     assert taken["session_user"] == "backup" and taken["application_name"] == "pg_basebackup"
+    assert trail.wait_for(audited, event="BASE_BACKUP", success=True, pid=taken["pid"])
     assert "received replication command" not in audited.log, "whoever did not ask for such lines gets none"
 
 
@@ -67,6 +76,14 @@ def test_functions_that_are_events(audited):
         pid = conn.info.backend_pid
     trail.wait_for(audited, pid=pid, event="LOGOUT")
     assert len(trail.events(audited, pid=pid, **{"class": "FUNCTION"})) == 4
+
+
+@pytest.mark.parametrize("call", ["lo_put(lo_create(0), 0, 'x')", "pg_create_restore_point('x')"])
+def test_functions_that_change_what_no_table_shows(audited, call):
+    audited.execute("GRANT EXECUTE ON FUNCTION pg_create_restore_point(text) TO plain")
+    with audited.connect("plain") as conn:
+        conn.execute(f"SELECT {call}")
+        assert of(audited, conn, **{"class": "FUNCTION"})[0]["objects"] == ["function pg_catalog." + call.split("(")[0]]
 
 
 class Argument(ctypes.Structure):

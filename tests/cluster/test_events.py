@@ -177,6 +177,17 @@ def test_nothing_of_ours_shows_a_card_number(audited):
     trail.assert_verifies(audited)
 
 
+def test_prepared_statements_in_turn(audited):
+    """A text that was looked through is not taken for another that lies in its place, however often both come."""
+    clean, secret = "SELECT 1 /* the orders of a very late day */", f"SELECT 1 /* {VISA} by telephone */"
+    assert len(clean) == len(secret)
+    with audited.connect("plain") as conn, audited.connect() as other:
+        for sql in [clean, secret] * 2 + [clean] * 3 + [secret, clean, secret]:
+            conn.execute(sql, prepare=True)
+            shown = other.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", (conn.info.backend_pid,)).fetchone()[0]
+            assert shown == sql.replace(VISA, "411111******1111")
+
+
 @pytest.mark.parametrize("encoding, sent, written", [
     ("LATIN1", "Gr\u00fc\u00dfe", "Gr\u00fc\u00dfe"),
     ("SQL_ASCII", "Gr\u00fc\u00dfe", "Gr\u00fc\u00dfe"),

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 import trail
 import wire
+from conftest import MAJOR
 
 GOOD = ["seven-purple-otters9", "vq8-mzr-kptw", "9xk2vbz7mwq4", "Tr0ub4dor-kiosk", "quiet4lampshade-fox", "m8-umbrella-harp"]
 
@@ -81,6 +82,20 @@ def test_a_file_of_banned_passwords(fresh_cluster):
     one.configure(f"pgpci.banned_passwords_file = '{path}'")
     assert "too common" in refused(one, "CREATE ROLE kate PASSWORD 'vq8-mzr-kptw'")
     one.execute("CREATE ROLE kate PASSWORD '9xk2vbz7mwq4'")
+    # Once a session, and again when it has changed.
+    with one.connect() as conn:
+        check = "SELECT pci.check_password('9xk2vbz7mwq4')"
+        one.execute("CREATE EXTENSION IF NOT EXISTS pgpci")
+        assert conn.execute(check).fetchone() == (None,)
+        changed_later = path.stat().st_mtime + 5
+        path.write_text("Vq8-Mzr-kptw\n9xk2vbz7mwq4\n")
+        os.utime(path, (changed_later, changed_later))
+        assert "too common" in conn.execute(check).fetchone()[0]
+        path.write_text("Vq8-Mzr-kptw\n1xk2vbz7mwq4\n")
+        os.utime(path, (changed_later, changed_later))
+        assert "too common" in conn.execute(check).fetchone()[0], "by all signs, it is as it was"
+        os.utime(path, (changed_later + 5, changed_later + 5))
+        assert conn.execute(check).fetchone() == (None,)
     path.unlink()
     assert "cannot be read" in refused(one, "ALTER ROLE kate PASSWORD 'vq8-mzr-kptx'", state="58000")
 
@@ -187,7 +202,9 @@ def test_a_reset_is_a_first_password_by_every_way_in(guarded, how):
     if how == "replication":
         for database in ["true", "database"]:
             got = wire.try_password(guarded, "mia", GOOD[2], replication=database)
-            assert not wire.is_in(got) and wire.fields(got[-1][1])["C"] == "28000"
+            refusal = wire.fields(got[-1][1])
+            assert not wire.is_in(got) and refusal["C"] == "28000"
+            assert ("pci.set_account" if MAJOR == 15 else "ALTER ROLE") in refusal["H"]
         return
     with wire.Wire(guarded, "mia") as one:
         assert wire.is_in(one.log_in(GOOD[2]))

@@ -93,7 +93,32 @@ def test_a_cold_reveal_takes_one_round_trip(aws_cluster, proxy):
         assert len(proxy.decrypts()) == 2 and warm < WAY
         proxy.delay = 0
     print(f"cold {[f'{t * 1000:.0f} ms' for t in times]} with {WAY * 1000:.0f} ms to KMS, then {warm * 1000:.1f} ms")
-    assert min(times) >= WAY and min(times) <= WAY + 0.05, times
+    # Two round trips, one after the other, would show; how little else there is beside it depends on the machine.
+    assert WAY <= min(times) < 1.7 * WAY, times
+
+
+def test_what_a_cold_reveal_costs_beside_the_round_trip(aws_cluster, proxy):
+    """Against a warm one of the same session: what KMS takes, as the broker sees it, and 2 ms on a machine with nothing else
+    to do. Printed; what is asserted is that nothing waits for a timer or for a second round trip."""
+    one = aws_cluster("pgpci.key_cache_ttl = 2s")
+    beside = []
+    with one.connect("full") as conn:
+        def seconds():
+            began = time.monotonic()
+            assert len(conn.execute(REVEAL).fetchall()) == 4
+            return time.monotonic() - began
+        for _ in range(8):
+            seconds()
+            warm = min(seconds() for _ in range(5))
+            go_cold(one)
+            proxy.forget_calls()
+            proxy.delay = WAY
+            cold = seconds()
+            assert len(proxy.decrypts()) == 1, "what the session may do it knows"
+            beside.append(cold - warm - status(one, "aws", "last_latency_ms") / 1000)
+            proxy.delay = 0
+    print(f"beside KMS's answer: {[f'{t * 1000:.1f} ms' for t in beside]}")
+    assert min(beside) < 0.1, beside
 
 
 def test_keys_in_use_are_fetched_before_they_expire(aws_cluster, proxy):

@@ -2,8 +2,12 @@
 
 import subprocess
 
+import psycopg
+import pytest
 import trail
-from conftest import BIN, as_server
+from conftest import BIN, CLEAR, as_server
+from support import token
+from support.providers import *  # fixtures, too
 from test_keys import until
 
 
@@ -86,5 +90,59 @@ def test_a_node_that_only_encrypts_has_a_new_one_at_each_start(fresh_cluster):
         until(lambda: sealed(one) > 0, "it is sealed")
         assert len(lines(one, "vkey")) == count and reason(one) is None
         one.restart()
+    one.stop()
+    trail.assert_verifies(one)
+
+
+def public_keys(cluster):
+    return (trail.directory(cluster) / "trail.vkey").read_text().split()
+
+
+def test_another_key_takes_its_place(fresh_cluster, tmp_path):
+    """The one before vouches for it: whoever trusts the first key verifies all."""
+    one = fresh_cluster("pgpci.audit_checkpoint_interval = 1")
+    until(lambda: sealed(one) > 0, "it is sealed")
+    first = public_keys(one)
+    before = one.value("SELECT pci.export_checkpoint()", user="eve")
+    for user in ("postgres", "ann", "eve", "plain"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            one.execute("SELECT pci.rotate_audit_key()", user=user)
+    one.execute("SELECT pci.rotate_audit_key()", user="cy")
+    until(lambda: len(public_keys(one)) == 2, "there is another key")
+    asked = trail.wait_for(one, **{"class": "KEY"}, session_user="cy", event=lambda it: "signing key" in it)[0]
+    vouched = until(lambda: [r for r in trail.records(one) if r["kind"] == "key"], "it is vouched for")[0]
+    assert public_keys(one)[1] in vouched["note"] and vouched["seq"] > asked["seq"]
+    until(lambda: sealed(one) > vouched["seq"], "it is sealed by that one")
+    assert len(lines(one, "key")) == 1 and [it.split(" ")[1] for it in lines(one, "vkey")] == public_keys(one)
+    after = one.value("SELECT pci.export_checkpoint()", user="eve")
+    assert one.value("SELECT verdict FROM pci.verify_audit(%s)", (after,), user="eve") == "ok"
+    one.restart()
+    until(lambda: sealed(one) > 0, "it is sealed after a restart")
+    assert len(public_keys(one)) == 2
+    one.stop()
+    for name, note in (("before", before), ("after", after)):
+        (tmp_path / name).write_text(note)
+        done = subprocess.run([BIN / "pgpci", "verify", trail.directory(one), "--key", first[0], "--anchor", tmp_path / name], capture_output=True)
+        assert done.returncode == 0, done
+    trail.assert_verifies(one)
+
+
+def test_it_is_wrapped_by_another_provider(fresh_cluster, hsm):
+    """The key stays the same, and needs the old provider no more."""
+    one = fresh_cluster("pgpci.audit_checkpoint_interval = 1", *hsm.settings)
+    until(lambda: sealed(one) > 0, "it is sealed")
+    keys, before = public_keys(one), lines(one, "key")
+    one.configure("pgpci.audit_key = 'pkcs11:nobody'")
+    why = until(lambda: reason(one), "it says why it is not")
+    assert why.startswith("its signing key stays as it is: ") and lines(one, "key") == before
+    one.configure(f"pgpci.audit_key = 'pkcs11:{token.KEK}'")
+    until(lambda: lines(one, "key")[0].split(" ")[2] == "pkcs11", "it is wrapped anew", seconds=70)
+    done = trail.wait_for(one, event="the trail's signing key is wrapped by pkcs11")[0]
+    assert done["class"] == "KEY" and done["success"] and reason(one) is None
+    assert trail.events(one, event="RELOAD", objects=["setting pgpci.audit_key"])
+    one.key_file.rename(one.dir / "aside")
+    one.restart()
+    until(lambda: sealed(one) > 0, "it is sealed")
+    assert public_keys(one) == keys
     one.stop()
     trail.assert_verifies(one)

@@ -15,12 +15,12 @@ def message(kind, body):
 class Wire:
     """A connection that has sent its startup packet."""
 
-    def __init__(self, cluster, user, dbname="postgres", local=False, **options):
+    def __init__(self, cluster, user, dbname="postgres", local=False, source="127.0.0.1", **options):
         if local:
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.connect(f"{cluster.dir}/.s.PGSQL.{cluster.port}")
         else:
-            self.socket = socket.create_connection(("127.0.0.1", cluster.port))
+            self.socket = socket.create_connection(("127.0.0.1", cluster.port), source_address=(source, 0))
         self.socket.settimeout(20)
         self.user_name = user
         pairs = {"user": user, "database": dbname, **options}
@@ -60,6 +60,8 @@ class Wire:
     def log_in(self, password):
         """Answers whatever is asked for with this password; returns the messages from there on, up to the end."""
         kind, body = self.read()
+        if kind == b"v":  # what it does not know of the protocol
+            kind, body = self.read()
         if kind != b"R":
             return [(kind, body)]
         asked = struct.unpack("!I", body[:4])[0]

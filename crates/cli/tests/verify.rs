@@ -77,6 +77,11 @@ fn keys_and_anchors_from_files() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pgpci"));
     command.arg("verify").arg(trail.directory()).arg("--key").arg(keys).arg("--anchor").arg(anchor);
     assert_eq!(command.output().expect("pgpci verify").status.code(), Some(OK));
+    // All checkpoints, one behind the other, as a command appends them.
+    let (code, found) = trail.verify(&trail.anchor(&trail.notes.concat()));
+    let anchors = found["nodes"][0]["anchors"].as_array().expect("anchors");
+    assert_eq!((code, anchors.len()), (OK, trail.notes.len()));
+    assert!(anchors.iter().all(|it| it["state"] == "holds"), "{found:#}");
 }
 
 #[test]
@@ -89,11 +94,18 @@ fn compressed_segments() {
     let compressed = path.with_extension("jsonl.gz");
     fs::write(&compressed, &gz).expect("written");
 
-    let (code, found) = trail.verify(&trail.last_anchor());
-    assert_eq!(
-        (code, &found["nodes"][0]["broken"][0]["fault"]),
-        (TAMPERED, &json!("segment is there more than once"))
-    );
+    // The server is about to remove the plain one, and compresses another.
+    fs::write(trail.path(3).with_extension("jsonl.gz.new"), b"").expect("written");
+    assert_eq!(trail.verify(&trail.last_anchor()).0, OK);
+    // But not if they differ.
+    let plain = fs::read(&path).expect("a segment");
+    for other in [&plain[..plain.len() - 1], &[&plain[..], b"\n"].concat()[..]] {
+        fs::write(&path, other).expect("written");
+        let (code, found) = trail.verify(&trail.last_anchor());
+        let broken = found["nodes"][0]["broken"].as_array().expect("faults");
+        assert_eq!(code, TAMPERED);
+        assert!(broken.iter().any(|it| it["fault"] == "segment is there more than once"), "{found:#}");
+    }
     fs::remove_file(&path).expect("removed");
     let (code, found) = trail.verify(&trail.last_anchor());
     assert_eq!((code, found["bytes"].as_u64()), (OK, Some(trail.bytes)));
@@ -173,6 +185,29 @@ fn a_promoted_node_binds_its_predecessor() {
     trail.edit(3, |lines| drop(lines.drain(2..)));
     let (code, found) = trail.verify(&key);
     assert_eq!((code, &found["nodes"][0]["anchors"][0]["state"]), (TRUNCATED, &json!("beyond")));
+}
+
+#[test]
+fn a_changed_key() {
+    let trail = Trail::new();
+    let (note, old) = (trail.change_key(), trail.notes[0].clone());
+    // Whoever trusts the first key needs no other, for anchors neither.
+    let (code, found) = trail.verify(&trail.anchor(&note));
+    assert_eq!((code, &found["nodes"][0]["anchors"][0]["state"]), (OK, &json!("holds")), "{found:#}");
+    assert_eq!(trail.verify(&trail.anchor(&old)).0, OK);
+    // The last line is a checkpoint: by the old key it counts no more.
+    trail.edit(4, |lines| drop(lines.drain(3..)));
+    trail.forge_checkpoint(4, &signer(1));
+    let (code, found) = trail.verify(&trail.anchor(&old));
+    assert_eq!(code, OK, "{found:#}");
+    let trail = Trail::new();
+    trail.change_key();
+    trail.forge_checkpoint(4, &signer(1));
+    let (code, found) = trail.verify(&[]);
+    assert_eq!(
+        (code, &found["nodes"][0]["broken"][0]["fault"]),
+        (TAMPERED, &json!("checkpoint: note is not signed by the given key"))
+    );
 }
 
 #[test]

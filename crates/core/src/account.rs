@@ -1,15 +1,31 @@
 //! What is kept of a role beside PostgreSQL's own catalog: its label. What the login must read, where no key is at
-//! hand, is plain; old password verifiers, with which passwords could be guessed, are sealed.
+//! hand, is plain; old password verifiers, with which passwords could be guessed, are sealed; and a MAC is over all.
+
+mod exemption;
+mod hours;
+mod label;
+mod source;
+
+pub use exemption::{Control, Exemption};
+pub use hours::Hours;
+pub use label::{ClusterKey, Label};
+pub use source::Source;
 
 use crate::error::Error;
 use crate::password::{Prepared, Verifier};
 use crate::xaes::{NONCE_LEN, TAG_LEN, Xaes};
-use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-const PREFIX: &str = "account:1:";
-const KEY_PREFIX: &str = "key:1:";
+/// Passwords of a role that the next one differs from, the present one included: more would not fit into a label.
+pub const HISTORY: usize = 8;
+/// Sources that an account may be bound to.
+pub const SOURCES: usize = 8;
+/// Exemptions that a role may have at a time.
+pub const EXEMPTIONS: usize = 3;
+/// Bytes of a reason that is kept of a role.
+pub const REASON: usize = 60;
+
 const DOMAIN: &[u8] = b"pgpci account history, v. 1";
 
 /// What kind of account a role is.
@@ -74,39 +90,22 @@ pub struct Account {
     pub must_change: bool,
     /// The lock, if it is locked.
     pub lock: Option<Lock>,
+    /// Since when something is kept of it; 0: not known.
+    pub since: i64,
+    /// The last login that was written here, which is not every one; 0: none.
+    pub last_login: i64,
+    /// From when it may log in.
+    pub valid_from: Option<i64>,
+    /// Until when it may log in.
+    pub valid_until: Option<i64>,
+    /// At which hours it may log in; None: at all.
+    pub hours: Option<Hours>,
+    /// From where it may log in; none: from everywhere.
+    pub sources: Vec<Source>,
+    /// What it is exempt from.
+    pub exemptions: Vec<Exemption>,
     /// The sealed history; empty: none.
     pub sealed: Vec<u8>,
-}
-
-/// The key that seals histories, wrapped: the cluster's, in the label of a role.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClusterKey {
-    /// The installation that its context names.
-    pub installation: [u8; 16],
-    /// Its identifier.
-    pub id: u64,
-    /// Who unwraps it.
-    pub provider: String,
-    /// With which wrapping key.
-    pub kek: String,
-    /// The wrapped form.
-    pub wrapped: Vec<u8>,
-    /// Its check value.
-    pub check: [u8; 8],
-}
-
-impl ClusterKey {
-    /// From a label.
-    pub fn parse(label: &str) -> Option<ClusterKey> {
-        let bytes = Base64UrlUnpadded::decode_vec(label.strip_prefix(KEY_PREFIX)?).ok()?;
-        postcard::from_bytes(&bytes).ok()
-    }
-
-    /// As a label.
-    pub fn to_label(&self) -> String {
-        let bytes = postcard::to_allocvec(self).unwrap_or_default();
-        format!("{KEY_PREFIX}{}", Base64UrlUnpadded::encode_string(&bytes))
-    }
 }
 
 /// What is sealed.
@@ -119,21 +118,37 @@ pub struct History {
 }
 
 impl Account {
-    /// From a label.
-    pub fn parse(label: &str) -> Option<Account> {
-        let bytes = Base64UrlUnpadded::decode_vec(label.strip_prefix(PREFIX)?).ok()?;
-        postcard::from_bytes(&bytes).ok()
+    /// What a login believes of a label that was not written by us: nothing that it would gain by, and its locks.
+    pub fn distrusted(claimed: Option<&Account>) -> Account {
+        Account { must_change: true, lock: claimed.and_then(|it| it.lock.clone()), ..Account::default() }
     }
 
-    /// As a label.
-    pub fn to_label(&self) -> String {
-        let bytes = postcard::to_allocvec(self).unwrap_or_default();
-        format!("{PREFIX}{}", Base64UrlUnpadded::encode_string(&bytes))
-    }
-
-    /// Whether the password is older than allowed, where somebody has it in mind.
+    /// Whether the password is older than so many microseconds (0: of any age), where somebody has it in mind. Where
+    /// nobody knows how old it is, it is as old as all else that is known of the role.
     pub fn is_expired(&self, now: i64, max_age: i64) -> bool {
-        self.kind.is_human() && self.changed_at != 0 && now.saturating_sub(self.changed_at) >= max_age
+        self.expires_at(max_age).is_some_and(|end| now >= end)
+    }
+
+    /// When it will be.
+    pub fn expires_at(&self, max_age: i64) -> Option<i64> {
+        let from = if self.changed_at != 0 { self.changed_at } else { self.since };
+        (self.kind.is_human() && max_age > 0 && from != 0).then(|| from.saturating_add(max_age))
+    }
+
+    /// Whether there was no login for so long (0: ever), `seen` being the last one that is known elsewhere.
+    pub fn is_inactive(&self, now: i64, seen: i64, limit: i64) -> bool {
+        let last = self.last_login.max(seen).max(self.since);
+        self.kind != Kind::BreakGlass && limit > 0 && last != 0 && now.saturating_sub(last) >= limit
+    }
+
+    /// Whether it may log in from there; None is the local socket.
+    pub fn admits(&self, client: Option<std::net::IpAddr>) -> bool {
+        self.sources.is_empty() || self.sources.iter().any(|it| it.holds(client))
+    }
+
+    /// What holds instead of a setting, at this time.
+    pub fn exemption(&self, control: Control, now: i64) -> Option<i32> {
+        self.exemptions.iter().find(|it| it.control == control && it.until > now).map(|it| it.value)
     }
 
     /// Whether it is locked now.
@@ -186,80 +201,4 @@ pub fn given(key: &[u8; 32], password: &Prepared) -> [u8; 16] {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    const KEY: [u8; 32] = [3; 32];
-
-    fn verifier(n: u8) -> Verifier {
-        Verifier::Scram { iterations: 4096, salt: vec![n; 16], stored: [n; 32], server: [n; 32] }
-    }
-
-    #[test]
-    fn labels_round_trip() {
-        let lock = Lock { since: 1, until: None, valid_until: Some(-5), reason: Some("leave".into()) };
-        let mut account = Account {
-            kind: Kind::Service,
-            changed_at: 7,
-            must_change: true,
-            lock: Some(lock),
-            sealed: vec![],
-        };
-        let mut history = History { past: vec![], given: Some([1; 16]) };
-        (0..6).for_each(|n| history.push(verifier(n), 3));
-        assert_eq!(history.past, [verifier(5), verifier(4), verifier(3)]);
-        account.set_history(&KEY, &[9; 24], &history);
-        let read = Account::parse(&account.to_label()).unwrap();
-        assert_eq!(read, account);
-        assert_eq!(read.history(&KEY).unwrap(), history);
-        assert_eq!(read.history(&[4; 32]), Err(Error::Corrupt));
-        let mut changed = read.clone();
-        changed.sealed[30] ^= 1;
-        assert_eq!(changed.history(&KEY), Err(Error::Corrupt));
-        changed.sealed.truncate(20);
-        assert_eq!(changed.history(&KEY), Err(Error::Corrupt));
-        for other in ["", "account:1:", "account:2:AA", "account:1:!", "pgpci:1"] {
-            assert_eq!(Account::parse(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn a_label_is_short_enough_to_stay_in_its_row() {
-        let mut account = Account::default();
-        let mut history = History::default();
-        (0..16).for_each(|n| history.push(verifier(n), 15));
-        account.set_history(&KEY, &[9; 24], &history);
-        assert!(account.to_label().len() < 1900, "{}", account.to_label().len());
-    }
-
-    #[test]
-    fn the_key_in_a_label() {
-        let key = ClusterKey {
-            installation: [1; 16],
-            id: 7,
-            provider: "local".into(),
-            kek: "".into(),
-            wrapped: vec![2; 60],
-            check: [3; 8],
-        };
-        assert_eq!(ClusterKey::parse(&key.to_label()), Some(key.clone()));
-        assert_eq!(Account::parse(&key.to_label()), None);
-    }
-
-    #[test]
-    fn ages_of_passwords() {
-        let account = Account { changed_at: 100, ..Account::default() };
-        assert!(!account.is_expired(189, 90) && account.is_expired(190, 90));
-        // Nobody knows how old it is.
-        assert!(!Account::default().is_expired(i64::MAX, 90));
-        assert!(!Account { kind: Kind::Service, ..account }.is_expired(190, 90));
-    }
-
-    #[test]
-    fn given_passwords_are_told_apart() {
-        let given = |password: &str| given(&KEY, &Prepared::new(password.as_bytes()));
-        assert_eq!(given("a\u{ad}b"), given("ab"));
-        assert_ne!(given("ab"), given("ac"));
-    }
-}
+mod tests;

@@ -5,11 +5,13 @@
 //! the hash of a record, and what the next record names as `prev`:
 //! `(printf '\0'; printf '%s' "$line") | sha256sum`. So one hash serves the chain and the tree.
 
+mod next_key;
 mod note;
 mod proof;
 mod sign;
 mod tree;
 
+pub use next_key::NextKey;
 pub use note::{Checkpoint, Note, NoteError};
 pub use proof::{consistency_proof, inclusion_proof, verify_consistency, verify_inclusion};
 pub use sign::{Signer, VerifyingKey};

@@ -15,6 +15,7 @@ mod cmac;
 pub mod error;
 pub mod key;
 pub mod lockout;
+pub mod logins;
 pub mod pan;
 pub mod password;
 pub mod record;

@@ -96,6 +96,12 @@ pub enum Body<'a> {
         /// The note, see [`crate::chain::Note`].
         note: Text<'a>,
     },
+    /// `key`: another key signs from here on. The note is signed by the one that did so before, so that whoever
+    /// trusts that one may trust this.
+    Key {
+        /// The note, see [`crate::chain::NextKey`].
+        note: Text<'a>,
+    },
 }
 
 impl Body<'_> {
@@ -111,6 +117,7 @@ impl Body<'_> {
             Body::Gap { .. } => "gap",
             Body::Clock { .. } => "clock",
             Body::Checkpoint { .. } => "checkpoint",
+            Body::Key { .. } => "key",
         }
     }
 }

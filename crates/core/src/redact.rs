@@ -19,7 +19,9 @@
 //! nested in another literal; comments may come between. A literal without an end is hidden to the
 //! end of the text.
 //!
-//! **Not covered**: digits or passwords put together from pieces (`'4111' || …`, `format('… %L')`),
+//! Where it is put there from elsewhere (`format('… PASSWORD %L', …)`, `'… PASSWORD ' || …`), all literals that follow.
+//!
+//! **Not covered**: digits put together from pieces (`'4111' || …`), passwords so by variables and functions,
 //! encoded ones (`\x3431…`, base64), numbers of brands that are not in [`crate::brand`],
 //! passwords given by position (`INSERT … VALUES`), in XML or YAML, keys called otherwise (`pwd`, `passphrase`,
 //! `password_hash`), and what a syntax error quotes (`at or near "…"`).
@@ -71,6 +73,16 @@ pub fn in_place(text: &mut [u8], end: End) -> Found {
     run(&mut { text }, end)
 }
 
+/// Hides every literal, whatever it is: for statements that could not be parsed, and may hold a password anywhere.
+pub fn literals_in_place(text: &mut [u8]) -> Found {
+    let (text, mut found, mut at) = (&mut { text }, Found::default(), 0);
+    // Statements and closed parentheses end it; the text goes on.
+    while at < text.len() {
+        at = secret::hide_rest(text, at, 1, &mut found) + 1;
+    }
+    found
+}
+
 fn run(text: &mut impl Text, end: End) -> Found {
     let mut found = Found::default();
     // Up to here the literals are hidden already, as the arguments of an outer call.
@@ -82,7 +94,7 @@ fn run(text: &mut impl Text, end: End) -> Found {
                 Some(to) => to,
                 None => card::cluster(text, from, end, &mut found),
             },
-            scan::What::Password => secret::after_key(text, hit, &mut found),
+            scan::What::Password => secret::after_key(text, hit, &mut in_call, &mut found),
             scan::What::Uri => secret::in_uri(text, hit, end, &mut found),
             scan::What::Crypt => secret::in_call(text, hit, &mut in_call, &mut found),
         }

@@ -9,6 +9,7 @@ use pgpci_core::record::{Body, parse};
 use pgpci_core::trail::Node;
 
 use super::Failure;
+use super::keys::Keys;
 
 /// Keys, each given as itself or as a file with one on each line; `#` begins a comment line.
 pub(super) fn keys(arguments: &[String]) -> Result<Vec<VerifyingKey>, Failure> {
@@ -36,13 +37,17 @@ pub(super) fn keys(arguments: &[String]) -> Result<Vec<VerifyingKey>, Failure> {
 /// Anchors by node, their signatures verified.
 pub(super) fn anchors(
     paths: &[PathBuf],
-    keys: &[VerifyingKey],
+    keys: &mut Keys,
 ) -> Result<BTreeMap<Node, Vec<Checkpoint>>, Failure> {
     let mut anchors: BTreeMap<Node, Vec<Checkpoint>> = BTreeMap::new();
     for path in paths {
         let bytes = fs::read(path).map_err(|error| about(path.display(), &error))?;
         for note in notes(path, &bytes)? {
-            let (node, checkpoint) = anchor(&note, keys).map_err(|error| about(path.display(), &error))?;
+            let found = match anchor(&note, &keys.given) {
+                Err(_) => anchor(&note, keys.vouched()?),
+                found => found,
+            };
+            let (node, checkpoint) = found.map_err(|error| about(path.display(), &error))?;
             anchors.entry(node).or_default().push(checkpoint);
         }
     }
@@ -60,10 +65,20 @@ pub(super) fn anchor(note: &[u8], keys: &[VerifyingKey]) -> Result<(Node, Checkp
     Ok((node, checkpoint))
 }
 
-/// One note, or the notes in lines of a trail.
+/// Notes one behind the other, or those in lines of a trail.
 fn notes(path: &Path, bytes: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
     if !bytes.starts_with(b"{") {
-        return Ok(vec![bytes.to_vec()]);
+        let mut notes = vec![Vec::new()];
+        let mut was_signature = false;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let is_signature = line.starts_with("\u{2014} ".as_bytes());
+            if was_signature && !is_signature {
+                notes.push(Vec::new());
+            }
+            was_signature = is_signature;
+            notes.last_mut().into_iter().for_each(|note| note.extend_from_slice(line));
+        }
+        return Ok(notes);
     }
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines

@@ -3,6 +3,7 @@
 //! Memory does not grow with the trail: segments are read line by line.
 
 mod input;
+mod keys;
 mod output;
 mod segments;
 
@@ -15,6 +16,7 @@ use pgpci_core::chain::{Checkpoint, VerifyingKey};
 use pgpci_core::trail::{Node, Report, Verdict, Verifier};
 
 use crate::complain;
+use keys::Keys;
 use segments::{Directory, SegmentReport};
 
 /// What to verify, and against what.
@@ -89,15 +91,17 @@ fn exit_code(verdict: Verdict) -> u8 {
 
 fn verified(options: &Options) -> Result<Findings, Failure> {
     let start = Instant::now();
-    let keys = input::keys(&options.key)?;
-    let mut anchors = input::anchors(&options.anchor, &keys)?;
+    let given = input::keys(&options.key)?;
     let directory = Directory::list(&options.directory)?;
+    let mut keys = Keys::new(given, &directory);
+    let mut anchors = input::anchors(&options.anchor, &mut keys)?;
     // What a successor's trail says of its predecessor binds that one, if it is here.
     for node in directory.nodes() {
-        if let Some((node, checkpoint)) = directory.predecessor(node, &keys)? {
+        if let Some((node, checkpoint)) = directory.predecessor(node, &mut keys)? {
             anchors.entry(node).or_default().push(checkpoint);
         }
     }
+    let keys = keys.given;
     let mut findings = Findings {
         nodes: Vec::new(),
         segments: Vec::new(),
@@ -125,7 +129,14 @@ fn node_verified(
     findings: &mut Findings,
 ) -> Result<Report, Failure> {
     let mut verifier = Verifier::new(node, keys, anchors.remove(&node).unwrap_or_default(), archived);
-    for file in directory.segments(node) {
+    let files = directory.segments(node);
+    for (i, file) in files.iter().enumerate() {
+        if let Some(before) = i.checked_sub(1).map(|i| &files[i])
+            && before.segment == file.segment
+            && file.is_form_of(before)?
+        {
+            continue;
+        }
         if !verifier.segment(file.segment) {
             continue; // twice: a finding, and not read again
         }

@@ -6,11 +6,12 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
-use pgpci_core::chain::{Checkpoint, VerifyingKey};
+use pgpci_core::chain::Checkpoint;
 use pgpci_core::record::{Body, MAX_LINE, ParseError, parse};
 use pgpci_core::trail::{Fault, Node, Tail, Verifier};
 use sha2::{Digest, Sha256};
 
+use super::keys::Keys;
 use super::{Failure, input};
 
 const BUFFER: usize = 256 * 1024;
@@ -53,6 +54,8 @@ impl Directory {
                     let file = SegmentFile { segment, name, path: entry.path() };
                     directory.files.entry(node).or_default().push(file);
                 }
+                // What the server is compressing this very moment.
+                None if name.strip_suffix(".new").and_then(Node::parse_file_name).is_some() => {}
                 None if name.contains(".jsonl") => directory.not_checked.push(name),
                 None => {} // keys, counters, and whatever else lives there
             }
@@ -77,7 +80,7 @@ impl Directory {
     pub(super) fn predecessor(
         &self,
         node: Node,
-        keys: &[VerifyingKey],
+        keys: &mut Keys,
     ) -> Result<Option<(Node, Checkpoint)>, Failure> {
         let Some(first) = self.segments(node).first() else {
             return Ok(None);
@@ -90,20 +93,59 @@ impl Directory {
             return Ok(None);
         };
         let note = head.predecessor.filter(|_| read.is_ok());
-        let anchor = note.and_then(|note| input::anchor(note.as_bytes(), keys).ok());
-        Ok(anchor.filter(|(node, _)| self.files.contains_key(node)))
+        let Some(note) = note else { return Ok(None) };
+        let anchor = match input::anchor(note.as_bytes(), &keys.given) {
+            Err(_) => input::anchor(note.as_bytes(), keys.vouched()?),
+            anchor => anchor,
+        };
+        Ok(anchor.ok().filter(|(node, _)| self.files.contains_key(node)))
     }
 }
 
 impl SegmentFile {
-    fn open(&self) -> Result<Box<dyn BufRead>, Failure> {
-        let file = File::open(&self.path).map_err(|error| self.failure(&error))?;
+    /// What was compressed since it was listed is read so.
+    pub(super) fn open(&self) -> Result<Box<dyn BufRead>, Failure> {
+        let (file, is_compressed) = match File::open(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.is_compressed() => {
+                let compressed = self.path.with_file_name(format!("{}.gz", self.name));
+                (File::open(compressed).map_err(|_| self.failure(&error))?, true)
+            }
+            file => (file.map_err(|error| self.failure(&error))?, self.is_compressed()),
+        };
         let file = BufReader::with_capacity(BUFFER, file);
-        Ok(if self.name.ends_with(".gz") {
+        Ok(if is_compressed {
             Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file)))
         } else {
             Box::new(file)
         })
+    }
+
+    fn is_compressed(&self) -> bool {
+        self.name.ends_with(".gz")
+    }
+
+    /// Whether this is another form of the same lines: the server is about to remove one. Its form that is gone by now
+    /// is none.
+    pub(super) fn is_form_of(&self, other: &SegmentFile) -> Result<bool, Failure> {
+        if self.is_compressed() == other.is_compressed() {
+            return Ok(false);
+        }
+        let (mut one, mut two) = (self.open()?, other.open()?);
+        loop {
+            let len = match (one.fill_buf(), two.fill_buf()) {
+                (Ok(one), Ok(two)) => {
+                    let len = one.len().min(two.len());
+                    if len == 0 || one[..len] != two[..len] {
+                        return Ok(one.is_empty() && two.is_empty());
+                    }
+                    len
+                }
+                // A damaged one is a finding.
+                _ => return Ok(false),
+            };
+            one.consume(len);
+            two.consume(len);
+        }
     }
 
     fn failure(&self, error: &io::Error) -> Failure {

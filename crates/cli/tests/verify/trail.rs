@@ -7,7 +7,7 @@ use std::process::Command;
 use pgpci_core::chain::{Checkpoint, Hash, Signer, Tree, leaf_hash};
 use pgpci_core::record::{Body, Class, Event, Limits, Record, Segment, Time, encode, parse};
 use pgpci_core::secret::Secret;
-use pgpci_core::trail::{Node, Policy, Start, State, Writer};
+use pgpci_core::trail::{Node, Policy, Start, State, Writer, recover};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -84,6 +84,42 @@ impl Trail {
         let name = writer.file_name();
         writer.stop(time(100), &mut out);
         fs::write(self.directory().join(name), out).expect("written");
+    }
+
+    /// Goes on in a fourth segment, whose fourth line is a key record: another key signs from then on. Returns its first
+    /// checkpoint.
+    pub fn change_key(&self) -> String {
+        let text = fs::read(self.path(3)).expect("a segment");
+        let state = recover(node(1), &[signer(1).verifying_key()], vec![], 3, &text).expect("a trail").state;
+        let start = Start { server_version: "18.6", pgpci_version: "0.1.0", predecessor: None };
+        let settings = (Limits::default(), Policy::default());
+        let mut out = Vec::new();
+        let mut writer =
+            Writer::start(node(1), signer(1), settings, state, &start, time(50), &mut out).expect("its key");
+        let next = signer_of(1, 9);
+        assert!(writer.vouch(&next.verifying_key(), time(51), &mut out));
+        writer.set_signer(next);
+        let note = writer.checkpoint(time(52), &mut out).expect("signed");
+        fs::write(self.path(4), out).expect("written");
+        note
+    }
+
+    /// Appends a checkpoint of all records by a key.
+    pub fn forge_checkpoint(&self, segment: u64, signer: &Signer) {
+        let mut tree = Tree::default();
+        let lines: Vec<_> = (1..=segment).flat_map(|it| self.lines(it)).collect();
+        lines.iter().for_each(|line| tree.push(leaf_hash(line.as_bytes())));
+        let last = lines.last().expect("a line");
+        let checkpoint = Checkpoint { origin: node(1).origin(), size: tree.size(), root: tree.root() };
+        let record = Record {
+            seq: tree.size() + 1,
+            prev: leaf_hash(last.as_bytes()),
+            time: parse(last.as_bytes()).expect("a record").time,
+            body: Body::Checkpoint { note: signer.sign(&checkpoint.text()).into() },
+        };
+        let mut out = Vec::new();
+        encode(&record, &Limits::default(), &mut out);
+        self.edit(segment, |lines| lines.push(String::from_utf8(out).expect("text")));
     }
 
     fn save(&mut self, name: &str, bytes: &[u8]) {

@@ -68,7 +68,7 @@ pub fn encode(record: &Record, limits: &Limits, out: &mut Vec<u8>) {
             fields.text("message", Some(message));
         }
         Body::Clock { back } => fields.number("back", Some(*back)),
-        Body::Checkpoint { note } => fields.whole("note", note),
+        Body::Checkpoint { note } | Body::Key { note } => fields.whole("note", note),
     }
     out.push(b'}');
 }

@@ -122,7 +122,10 @@ impl<'b> Packer<'b> {
         {
             self.objects += object.len();
             self.start(Field::Object, object.len());
+            let from = self.len;
             self.put(object);
+            // A table may be called as anything.
+            redact::in_place(&mut self.buffer[from..self.len], End::Whole);
             self.objects_taken += 1;
         }
         self
@@ -265,7 +268,11 @@ mod tests {
         for field in numbers {
             packer.number(field, field as u64);
         }
-        packer.text(Field::Sqlstate, b"42501").statement(b"SELECT 1").object(b"a.b").object(b"c.d");
+        packer
+            .text(Field::Sqlstate, b"42501")
+            .statement(b"SELECT 1")
+            .object(b"a.4111111111111111")
+            .object(b"c.d");
         packer.number(Field::Encoding, 8);
         let unpacked = unpack(packer.finish()).unwrap();
         let event = unpacked.event;
@@ -291,7 +298,7 @@ mod tests {
         assert_eq!((event.client_port, event.pid), (Some(16), Some(18)));
         assert_eq!(event.sqlstate, Sqlstate::new(b"42501"));
         assert_eq!((event.statement, event.statement_bytes), (Some("SELECT 1".into()), None));
-        assert_eq!(event.objects[..], ["a.b".into(), "c.d".into()]);
+        assert_eq!(event.objects[..], ["a.411111******1111".into(), "c.d".into()]);
     }
 
     #[test]

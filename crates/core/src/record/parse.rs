@@ -171,6 +171,7 @@ impl<'a> Rest<'a> {
             b"gap" => Body::Gap { lost: self.lost.take()?, message: self.message.take()? },
             b"clock" => Body::Clock { back: self.back.take()? },
             b"checkpoint" => Body::Checkpoint { note: self.note.take()? },
+            b"key" => Body::Key { note: self.note.take()? },
             _ => return None,
         };
         (self == Rest::default()).then_some(body)

@@ -96,6 +96,7 @@ fn the_lines_of_the_trail_itself() {
             r#""gap","lost":9,"message":"ring full""#.to_string(),
         ),
         (Body::Clock { back: 3_600_000_000 }, r#""clock","back":3600000000"#.to_string()),
+        (Body::Key { note: "a\nkey\n".into() }, r#""key","note":"a\nkey\n""#.to_string()),
         (Body::Checkpoint { note: "a\n1\n".into() }, r#""checkpoint","note":"a\n1\n""#.to_string()),
     ] {
         let record = record(body);

@@ -5,6 +5,8 @@ use super::{End, Found, literal};
 
 /// How far is looked back for the beginning of a key, and ahead for the end of a name.
 const LOOK_AROUND: usize = 64;
+/// How long the rest of a format may be.
+const FORMAT: usize = 256;
 
 /// Functions whose name stays readable after `password =`; their literals do not.
 const FUNCTIONS: &[&[u8]] =
@@ -22,7 +24,7 @@ enum Separator {
 
 /// Hides the value after the key `…password` or `…passwd`, of which `hit` is the w. Returns where
 /// to go on.
-pub(super) fn after_key(text: &mut impl Text, hit: usize, found: &mut Found) -> usize {
+pub(super) fn after_key(text: &mut impl Text, hit: usize, done: &mut usize, found: &mut Found) -> usize {
     let bytes = text.bytes();
     let is_key = hit >= 4 && word_at(bytes, hit - 4, b"pass");
     let key_end = match (word_at(bytes, hit, b"word"), word_at(bytes, hit, b"wd")) {
@@ -49,6 +51,12 @@ pub(super) fn after_key(text: &mut impl Text, hit: usize, found: &mut Found) -> 
     if separator != Separator::Assign || at(bytes, value).is_ascii_whitespace() {
         value = skip_space(bytes, value);
     }
+    if let Some(rest) = from_elsewhere(bytes, value) {
+        if hit >= *done {
+            *done = hide_rest(text, rest, 1, found);
+        }
+        return value;
+    }
     let hidden = match literal::hide(text, value) {
         None if separator != Separator::None => literal::hide_double(text, value),
         hidden => hidden,
@@ -61,6 +69,30 @@ pub(super) fn after_key(text: &mut impl Text, hit: usize, found: &mut Found) -> 
         None if separator == Separator::Assign => bare(text, hit, value, found),
         None => key_end,
     }
+}
+
+/// Where to look for a password that is put into a literal from outside of it: `'… PASSWORD ' || quote_literal(…)`, or
+/// `format('… PASSWORD %L', …)`.
+fn from_elsewhere(text: &[u8], value: usize) -> Option<usize> {
+    let quotes = text.get(value..)?.iter().take_while(|it| **it == b'\'').count();
+    let next = skip_space(text, value + quotes);
+    if quotes > 0 && (at(text, next), at(text, next + 1)) == (b'|', b'|') {
+        return Some(next);
+    }
+    let place = value + quotes;
+    if at(text, place) != b'%' {
+        return None;
+    }
+    let which = |it: &&u8| it.is_ascii_digit() || **it == b'$';
+    let kind = place + 1 + text.get(place + 1..)?.iter().take(LOOK_AROUND).take_while(which).count();
+    if !matches!(at(text, kind), b'L' | b'I' | b's') {
+        return None;
+    }
+    // The arguments begin at the comma behind the quote that closes the format.
+    let is_comma =
+        |i: &usize| matches!(at(text, *i), b'\'' | b'$') && at(text, skip_space(text, i + 1)) == b',';
+    let limit = text.len().min(kind + FORMAT);
+    (kind..limit).find(is_comma).map(|quote| skip_space(text, quote + 1))
 }
 
 /// How many bytes close the quotes that a key stands in: `'password'`, `"password"`,
@@ -166,12 +198,17 @@ pub(super) fn in_call(text: &mut impl Text, hit: usize, done: &mut usize, found:
 
 /// Hides the literals between the parenthesis at `open` and the one that closes it.
 fn hide_arguments(text: &mut impl Text, open: usize, found: &mut Found) -> usize {
-    let (mut i, mut depth) = (open, 0usize);
+    hide_rest(text, open, 0, found)
+}
+
+/// Hides the literals from `i` on to the end of the statement, or of the parentheses of which so many are open.
+pub(super) fn hide_rest(text: &mut impl Text, mut i: usize, mut depth: usize, found: &mut Found) -> usize {
     while let Some(&byte) = text.bytes().get(i) {
         match byte {
             b'(' => depth += 1,
             b')' if depth == 1 => return i + 1,
-            b')' => depth -= 1,
+            b')' => depth = depth.saturating_sub(1),
+            b';' if depth == 1 => return i,
             b'\'' | b'$' | b'\\' => {
                 if let Some((end, any)) = literal::hide(text, i) {
                     found.secrets += usize::from(any);

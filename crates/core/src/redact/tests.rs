@@ -170,6 +170,51 @@ fn passwords_in_statements() {
 }
 
 #[test]
+fn passwords_from_elsewhere() {
+    for (text, expected) in [
+        (
+            "EXECUTE format('ALTER ROLE %I PASSWORD %L', 'bob', 'se)cret'); SELECT 'x'",
+            "EXECUTE format('ALTER ROLE %I PASSWORD %L', '***', '*******'); SELECT 'x'",
+        ),
+        (
+            "format('PASSWORD ''%s'' VALID UNTIL ''x''', 'secret') || 'x'",
+            "format('PASSWORD ''%s'' VALID UNTIL ''x''', '******') || 'x'",
+        ),
+        ("format($f$PASSWORD %2$L$f$, 1, 'secret')", "format($f$PASSWORD %2$L$f$, 1, '******')"),
+        (
+            "EXECUTE 'PASSWORD ' || quote_literal('secret') || ' LOGIN'; SELECT 'x'",
+            "EXECUTE 'PASSWORD ' || quote_literal('******') || '******'; SELECT 'x'",
+        ),
+        (
+            "EXECUTE 'PASSWORD ''' || 'secret' || ''''; SELECT 'x'",
+            "EXECUTE 'PASSWORD ''' || '******' || '**'; SELECT 'x'",
+        ),
+        (
+            "DO 'BEGIN EXECUTE ''PASSWORD '' || quote_literal(''secret''); END'",
+            "DO 'BEGIN EXECUTE ''PASSWORD '' || quote_literal(''******''); END'",
+        ),
+        (
+            "EXECUTE 'PASSWORD ' || quote_literal(p) || 4111111111111111",
+            "EXECUTE 'PASSWORD ' || quote_literal(p) || 411111******1111",
+        ),
+        ("LIKE 'password %'", "LIKE 'password %'"),
+        ("SELECT 'password' || 'x'", "SELECT 'password' || 'x'"),
+    ] {
+        check(text.as_bytes(), expected.as_bytes());
+    }
+}
+
+#[test]
+fn every_literal_of_what_could_not_be_parsed() {
+    let mut text = b"ALTER ROLE b PASSWORT 'secret' x); SELECT $$y$$, (E'z'".to_vec();
+    assert_eq!(literals_in_place(&mut text).secrets, 3);
+    assert_eq!(String::from_utf8(text).unwrap(), "ALTER ROLE b PASSWORT '******' x); SELECT $$*$$, (E'*'");
+    for text in ["", "SELECT 1;;)", "(((", "'"] {
+        assert!(literals_in_place(&mut text.as_bytes().to_vec()).is_empty(), "{text}");
+    }
+}
+
+#[test]
 fn passwords_in_connection_strings() {
     for (text, expected) in [
         ("dblink('host=h password=secret dbname=d')", "dblink('host=h password=****** dbname=d')"),
@@ -254,6 +299,10 @@ fn no_text_is_slow() {
         "password$",
         "md5",
         "5000 0000 0000 ",
+        "password %L",
+        "password %L',",
+        "password ' ||",
+        "password '||'",
     ] {
         let mut text = piece.repeat(10_000).into_bytes();
         let start = Instant::now();

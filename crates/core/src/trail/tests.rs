@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::chain::{Checkpoint, Note, Signer, VerifyingKey};
+use crate::chain::{Checkpoint, Note, NoteError, Signer, VerifyingKey};
 use crate::record::{Body, Class, Event, Limits, ParseError, Time, parse};
 use crate::secret::Secret;
 use sha2::{Digest, Sha256};
@@ -289,4 +289,48 @@ fn without_its_key_checkpoints_wait() {
     let writer = Writer::start(NODE, None, settings, State::default(), &first, time(0), &mut out).unwrap();
     assert_eq!(writer.stop(time(1), &mut out), None);
     assert_eq!(recover(NODE, &keys(), vec![], 1, &out).unwrap().state.crash, None);
+}
+
+fn next_signer(seed: u8) -> Signer {
+    Signer::new(&NODE.origin(), &Secret::new([seed; 32])).unwrap()
+}
+
+/// A trail whose key was changed twice.
+fn rotated(out: &mut Vec<u8>) -> Writer {
+    let mut writer = start(State::default(), time(0), out);
+    assert!(writer.vouch(&next_signer(2).verifying_key(), time(1), out));
+    // Until the next key signs, the one before may: the server may crash in between.
+    writer.checkpoint(time(2), out).unwrap();
+    writer.set_signer(next_signer(2));
+    writer.checkpoint(time(3), out).unwrap();
+    assert!(writer.vouch(&next_signer(3).verifying_key(), time(4), out));
+    writer.set_signer(next_signer(3));
+    writer.checkpoint(time(5), out).unwrap();
+    writer
+}
+
+#[test]
+fn a_key_vouches_for_the_next_one() {
+    let mut out = Vec::new();
+    let mut writer = rotated(&mut out);
+    let other = Signer::new("other", &Secret::new([9; 32])).unwrap().verifying_key();
+    assert!(!writer.vouch(&other, time(7), &mut Vec::new()), "another node's");
+    let report = verify(&[out], vec![]);
+    assert_eq!((report.verdict(), report.unsealed), (Verdict::Unanchored, 0), "{:?}", report.broken);
+    // One that was replaced signs nothing any more, nor does one that nobody vouched for.
+    for seed in [1, 2, 4] {
+        let mut out = Vec::new();
+        let mut writer = rotated(&mut out);
+        writer.set_signer(next_signer(seed));
+        writer.checkpoint(time(6), &mut out).unwrap();
+        let fault = verify(&[out], vec![]).broken.first().map(|it| it.fault);
+        assert_eq!(fault, Some(Fault::Note(NoteError::UnknownSigner)), "{seed}");
+    }
+    // A key that vouches for itself is none.
+    let mut out = Vec::new();
+    let mut writer = start(State::default(), time(0), &mut out);
+    writer.set_signer(next_signer(4));
+    assert!(writer.vouch(&next_signer(4).verifying_key(), time(1), &mut out));
+    let fault = verify(&[out], vec![]).broken.first().map(|it| it.fault);
+    assert_eq!(fault, Some(Fault::Note(NoteError::UnknownSigner)));
 }

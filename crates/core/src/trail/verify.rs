@@ -2,7 +2,7 @@
 
 use super::Node;
 use super::report::{Anchor, AnchorState, Broken, Fault, Report, Tail};
-use crate::chain::{Checkpoint, Hash, Note, Tree, VerifyingKey, leaf_hash};
+use crate::chain::{Checkpoint, Hash, NextKey, Note, Tree, VerifyingKey, leaf_hash};
 use crate::record::{Body, Crash, Record, Segment, Time, parse};
 use std::fmt;
 
@@ -11,6 +11,8 @@ use std::fmt;
 pub struct Verifier {
     node: Node,
     keys: Vec<VerifyingKey>,
+    /// Which of them vouched for which: as soon as that one signs, the one before must not.
+    next_keys: Vec<NextKey>,
     /// Records up to here are kept elsewhere.
     archived: u64,
     /// Number of the current segment's file.
@@ -57,6 +59,7 @@ impl Verifier {
         Verifier {
             node,
             keys: keys.iter().filter(|it| it.name() == origin).cloned().collect(),
+            next_keys: Vec::new(),
             archived,
             segment: 0,
             lines: 0,
@@ -95,9 +98,18 @@ impl Verifier {
         };
         self.ending = match (&record.body, self.ending) {
             (Body::Checkpoint { note }, ending) => {
-                check_note(note.as_bytes(), &self.keys, &self.node.origin(), &last.tree)?;
+                let key = check_note(note.as_bytes(), &self.keys, &self.node.origin(), &last.tree)?;
+                for over in self.next_keys.extract_if(.., |it| it.to == key) {
+                    self.keys.retain(|it| *it != over.from);
+                }
                 self.report.sealed = last.tree.size();
                 if ending == Ending::Running { Ending::Running } else { Ending::Sealed }
+            }
+            (Body::Key { note }, _) => {
+                let next = NextKey::verify(note.as_bytes(), &self.keys)?;
+                self.keys.push(next.to.clone());
+                self.next_keys.push(next);
+                Ending::Running
             }
             (Body::Stop, _) => Ending::Stopped,
             _ => Ending::Running,
@@ -147,6 +159,11 @@ impl Verifier {
             }
         }
         self.report
+    }
+
+    /// The keys that may sign from here on: those that were given, and those that they vouched for.
+    pub fn keys(&self) -> &[VerifyingKey] {
+        &self.keys
     }
 
     /// What was found so far.
@@ -246,11 +263,14 @@ impl Verifier {
     }
 }
 
-pub(super) fn check_note(note: &[u8], keys: &[VerifyingKey], origin: &str, tree: &Tree) -> Result<(), Fault> {
-    let checkpoint = Checkpoint::parse(Note::parse(note)?.verify(keys)?)?;
+/// Returns the key that signed it.
+fn check_note(note: &[u8], keys: &[VerifyingKey], origin: &str, tree: &Tree) -> Result<VerifyingKey, Fault> {
+    let note = Note::parse(note)?;
+    let checkpoint = Checkpoint::parse(note.verify(keys)?)?;
     let is_ours =
         checkpoint.origin == origin && checkpoint.size == tree.size() && checkpoint.root == tree.root();
-    if is_ours { Ok(()) } else { Err(Fault::Root) }
+    let key = keys.iter().find(|key| note.verify(std::slice::from_ref(*key)).is_ok());
+    key.filter(|_| is_ours).cloned().ok_or(Fault::Root)
 }
 
 impl fmt::Debug for Verifier {

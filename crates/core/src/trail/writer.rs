@@ -1,7 +1,7 @@
 //! Turns records into bytes of segment files.
 
 use super::Node;
-use crate::chain::{Checkpoint, Hash, Signer, Tree, leaf_hash};
+use crate::chain::{Checkpoint, Hash, NextKey, Signer, Tree, VerifyingKey, leaf_hash};
 use crate::record::{Body, Crash, Limits, Record, Segment, Text, Time, encode};
 
 /// Backward steps of the clock up to this many microseconds are levelled: processes that take the
@@ -152,6 +152,16 @@ impl Writer {
             self.signer = Some(signer);
         }
         is_ours
+    }
+
+    /// The key that signs so far vouches for the next one. That one is given, by [`set_signer`](Self::set_signer), when
+    /// the record is durable. False if there is no key that could vouch, or the next one is another node's.
+    pub fn vouch(&mut self, next: &VerifyingKey, now: Time, out: &mut Vec<u8>) -> bool {
+        let note = self.signer.as_ref().and_then(|signer| NextKey::note(signer, next));
+        if let Some(note) = &note {
+            self.append(now, Body::Key { note: note.as_str().into() }, out);
+        }
+        note.is_some()
     }
 
     /// Number of the current segment.
