@@ -143,6 +143,9 @@ bin=$("${PG_CONFIG:-pg_config}" --bindir)
 # Chapters 9 and 10.
 . scripts/demo-keys.sh
 
+# Chapter 11.
+. scripts/demo-accounts.sh
+
 title "The cluster is up. Go on by hand (roles: shop, support, disputes, officer ann, superuser postgres):"
 echo "    psql -h $dir -p $port -U support postgres"
 echo "Stop and remove it with: make clean, or scripts/demo.sh stop"

@@ -4,7 +4,6 @@ use std::cell::Cell;
 
 use pgpci_core::account::{Account, Control};
 
-use super::is_in_force;
 use super::limits::Limits;
 use crate::pg::local::Local;
 use crate::pg::timeouts;
@@ -14,7 +13,7 @@ static LIMIT: Local<Cell<i32>> = Local::new(Cell::new(0));
 
 /// A role has logged in.
 pub fn logs_in(limits: &Limits<'_>, account: &Account) {
-    let is_limited = is_in_force() && account.kind.is_human();
+    let is_limited = limits.is_in_force() && account.kind.is_human();
     LIMIT.set(if is_limited { limits.get(Control::Idle).saturating_mul(1000) } else { 0 });
 }
 

@@ -16,12 +16,24 @@ pub struct Limits<'a> {
     own: &'a Account,
     all: Account,
     now: i64,
+    is_in_force: bool,
 }
 
 impl<'a> Limits<'a> {
     /// Those that hold now.
     pub fn of(own: &'a Account) -> Self {
-        Limits { own, all: of_all().map(state::get).unwrap_or_default(), now: session::now() }
+        let all = of_all().map(state::get).unwrap_or_default();
+        Limits { own, all, now: session::now(), is_in_force: super::is_in_force() }
+    }
+
+    /// The same, with what a login has read already: it looks at each label once.
+    pub fn at_login(own: &'a Account, all: Account, is_in_force: bool) -> Self {
+        Limits { own, all, now: session::now(), is_in_force }
+    }
+
+    /// Whether accounts are kept.
+    pub fn is_in_force(&self) -> bool {
+        self.is_in_force
     }
 
     /// What a role is exempt from goes before what all are.

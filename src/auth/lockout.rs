@@ -44,13 +44,13 @@ pub fn register() {
 }
 
 /// Somebody gave a wrong password, or no right one.
-pub fn failed(role: Option<pg_sys::Oid>, account: &Account) {
+pub fn failed(role: Option<pg_sys::Oid>, limits: &Limits<'_>, account: &Account) {
     if !port::method_is_password() {
         return;
     }
     let (source, is_local) = source();
     let now = session::now();
-    let set = rules(&Limits::of(account));
+    let set = rules(limits);
     let rules = Rules { max_of_source: if is_local { 0 } else { set.max_of_source }, ..set };
     // Nobody can guess what is not there, or is over; and who repairs the server is never shut out.
     // Nor does a stranger lock out who never comes from there.
@@ -94,7 +94,7 @@ pub fn logs_in(role: pg_sys::Oid, limits: &Limits<'_>, account: &Account) -> Res
         let is_too_old = || first_use::is_past_grace(limits, account);
         match is_locked {
             true => Some("it, or where it comes from, is locked"),
-            false if super::is_in_force() => arrival::refuses(role, limits, account)
+            false if limits.is_in_force() => arrival::refuses(role, limits, account)
                 .or_else(|| is_too_old().then_some("the password is too old")),
             false => None,
         }

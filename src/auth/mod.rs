@@ -87,26 +87,30 @@ pub fn authenticated(status: i32) {
         return;
     };
     let role = session::role(&name);
-    let account = role.map(known).unwrap_or_default();
+    let is_in_force = is_in_force();
+    let key = if is_in_force { cluster::at_hand() } else { None };
+    let key = key.as_ref().map(|key| key.expose());
+    let account = role.map(|role| known(role, key, is_in_force)).unwrap_or_default();
+    let all = limits::of_all().map(|role| state::look_with(role, key).0).unwrap_or_default();
+    let limits = Limits::at_login(&account, all, is_in_force);
     match (status, role) {
         (OK, Some(role)) => {
-            let limits = Limits::of(&account);
             or_raise(lockout::logs_in(role, &limits, &account));
             or_raise(first_use::logs_in(role, &limits, &account));
             idle::logs_in(&limits, &account);
             arrival::logs_in(role, &limits, &account);
         }
-        (WRONG, role) => lockout::failed(role, &account),
+        (WRONG, role) => lockout::failed(role, &limits, &account),
         _ => {}
     }
 }
 
 /// What a login believes of a role: its label, if its MAC is right or cannot be verified now.
-fn known(role: pg_sys::Oid) -> Account {
-    let (account, proof) = state::look(role);
+fn known(role: pg_sys::Oid, key: Option<&[u8; 32]>, is_in_force: bool) -> Account {
+    let (account, proof) = state::look_with(role, key);
     match proof {
         Proof::Forged => state::accuse(role),
-        Proof::Unproven if lockout::may_ask() => cluster::ask(),
+        Proof::Unproven if is_in_force && lockout::may_ask() => cluster::ask(),
         _ => {}
     }
     account

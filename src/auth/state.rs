@@ -28,8 +28,15 @@ pub fn get(role: pg_sys::Oid) -> Account {
 
 /// The same, and what is known of the label.
 pub fn look(role: pg_sys::Oid) -> (Account, Proof) {
-    let Some(text) = label::account(role) else { return (Account::default(), Proof::Nothing) };
-    judge(&session::role_name(role), &text, cluster::at_hand().as_ref().map(|key| key.expose()))
+    look_with(role, cluster::at_hand().as_ref().map(|key| key.expose()))
+}
+
+/// The same with the key, if it is at hand, for whoever looks at several.
+pub fn look_with(role: pg_sys::Oid, key: Option<&[u8; 32]>) -> (Account, Proof) {
+    match label::account(role) {
+        Some(text) => judge(&session::role_name(role), &text, key),
+        None => (Account::default(), Proof::Nothing),
+    }
 }
 
 /// The account of a role that is about to be changed: nothing is written on that was not proven before.

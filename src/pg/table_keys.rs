@@ -2,10 +2,11 @@
 //! Remembered until any relation changes.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 use pgrx::pg_sys;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
+use crate::pg::local::Local;
 use crate::pg::nodes::{list, oids};
 use crate::pg::{activity, audited, catalog, compat, partition};
 
@@ -23,11 +24,11 @@ struct Keys {
     leads: Vec<i32>,
 }
 
-thread_local! {
-    static KEYS: RefCell<HashMap<pg_sys::Oid, Keys>> = RefCell::new(HashMap::new());
-    // Of each partitioned table that is itself no partition: whether anything in it is compared so that it shows, or at all.
-    static TREES: RefCell<HashMap<pg_sys::Oid, (bool, bool)>> = RefCell::new(HashMap::new());
-}
+static KEYS: Local<RefCell<FxHashMap<pg_sys::Oid, Keys>>> =
+    Local::new(RefCell::new(FxHashMap::with_hasher(FxBuildHasher)));
+// Of each partitioned table that is itself no partition: whether anything in it is compared so that it shows, or at all.
+static TREES: Local<RefCell<FxHashMap<pg_sys::Oid, (bool, bool)>>> =
+    Local::new(RefCell::new(FxHashMap::with_hasher(FxBuildHasher)));
 
 /// Whether a card number that is written to the relation, or to one of its partitions, is compared with others so that
 /// who writes can see it. Remembered until any relation changes.
@@ -66,9 +67,9 @@ pub fn is_index_over_pan(index: pg_sys::Oid) -> bool {
 
 /// Forgets what is remembered of relations.
 pub fn forget() {
-    KEYS.with_borrow_mut(HashMap::clear);
+    KEYS.with_borrow_mut(FxHashMap::clear);
     audited::forget();
-    TREES.with_borrow_mut(HashMap::clear);
+    TREES.with_borrow_mut(FxHashMap::clear);
     activity::relation_changes();
 }
 

@@ -1,5 +1,7 @@
 """What goes wrong while keys change: no room left, a backup that runs, a key command that fails."""
 
+import contextlib
+import os
 import resource
 import subprocess
 import threading
@@ -10,6 +12,7 @@ from conftest import BIN, CLEAR, Cluster, VISA_3, as_server
 from support.providers import go_cold
 from test_key_life import cards
 from test_replication import base_backup, copy_key, until
+from test_trail_disk import may_mount
 
 ROWS = 60_000
 LIMIT = 20 * 1024 * 1024
@@ -31,29 +34,62 @@ def outdated(cluster):
     return cluster.value("SELECT count(*) FROM many WHERE pci.is_outdated(card)")
 
 
-def test_no_room_left_during_reencryption(fresh_cluster):
-    """No file grows beyond a size, as on a full disk; WAL segments do not reach it."""
-    one = fresh_cluster()
-    fill(one)
+@contextlib.contextmanager
+def limited_files(one):
+    """No file grows beyond a size; WAL segments do not reach it."""
     size = one.value("SELECT pg_relation_size('many')")
     assert size < LIMIT < 1.8 * size
     one.stop()
     one.before_start = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
     one.start()
-    key = one.value("SELECT pci.rotate_key('default')", user="cy")
-    with pytest.raises(psycopg.Error, match="could not (extend|write)"):
-        one.execute("CALL pci.reencrypt('many', 'card')", user="cy")
-    left = outdated(one)
-    assert 0 < left < ROWS, "some batches were done"
-    progress = one.execute("SELECT blocks_done < blocks_total, finished_at IS NULL FROM pci.reencryption_progress")
-    assert progress == [(True, True)]
-    check(one)
-    # The server is unharmed, and what needs no room goes on.
-    one.execute(f"INSERT INTO payments VALUES (9, '{VISA_3}', 1)", user="full")
-    assert one.value("SELECT pci.key_id(card) FROM payments WHERE id = 9") == key
+    yield
     one.stop()
     one.before_start = None
     one.start()
+
+
+@contextlib.contextmanager
+def full_disk(one):
+    """The tables are on a disk of their own that has only a few MB left; WAL is not."""
+    one.stop()
+    tables, ballast = one.data / "base", one.data / "base" / "ballast"
+    aside = tables.rename(one.data / "base.aside")
+    tables.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m,mode=700", "tmpfs", tables], check=True)
+    try:
+        subprocess.run(f"cp -a {aside}/. {tables}/ && chown --reference={aside} {tables} && rm -r {aside}", shell=True, check=True)
+        one.start()
+        disk = os.statvfs(tables)
+        os.posix_fallocate(fd := os.open(ballast, os.O_CREAT | os.O_WRONLY), 0, disk.f_bavail * disk.f_frsize - (4 << 20))
+        os.close(fd)
+        yield
+        ballast.unlink()
+        one.execute("CHECKPOINT")
+    finally:
+        one.stop("immediate")
+        subprocess.run(f"cp -a {tables} {one.data}/base.copy && umount {tables} && rmdir {tables} && mv {one.data}/base.copy {tables}",
+                       shell=True, check=True)
+        one.start()
+
+
+@pytest.mark.parametrize("crowded", [limited_files, full_disk])
+def test_no_room_left_during_reencryption(fresh_cluster, tmp_path_factory, crowded):
+    if crowded is full_disk and not may_mount(tmp_path_factory):
+        pytest.skip("only root may mount")
+    one = fresh_cluster()
+    fill(one)
+    with crowded(one):
+        key = one.value("SELECT pci.rotate_key('default')", user="cy")
+        with pytest.raises(psycopg.Error, match="could not (extend|write)"):
+            one.execute("CALL pci.reencrypt('many', 'card')", user="cy")
+        left = outdated(one)
+        assert 0 < left < ROWS, "some batches were done"
+        progress = one.execute("SELECT blocks_done < blocks_total, finished_at IS NULL FROM pci.reencryption_progress")
+        assert progress == [(True, True)]
+        check(one)
+        # The server is unharmed, and what needs no room goes on.
+        one.execute(f"INSERT INTO payments VALUES (9, '{VISA_3}', 1)", user="full")
+        assert one.value("SELECT pci.key_id(card) FROM payments WHERE id = 9") == key
     one.execute("CALL pci.reencrypt('many', 'card')", user="cy")
     assert outdated(one) == 0
     check(one)

@@ -154,8 +154,9 @@ def test_an_old_trail_costs_no_more(fresh_cluster):
     best = {key: min(times) for key, times in took.items()}
     memory = [int(open(f"/proc/{trail.writer(one)}/statm").read().split()[1]) for one in (young, old)]
     print(f"{count} records: started in {started:.2f} s; {best}; resident pages of the writer {memory}")
-    assert best["statements", "old"] < 1.5 * best["statements", "young"]
-    assert best["reveals", "old"] < 1.5 * best["reveals", "young"]
+    # What grew with the trail would grow a thousandfold; what else the machine does may double it.
+    assert best["statements", "old"] < 4 * best["statements", "young"]
+    assert best["reveals", "old"] < 4 * best["reveals", "young"]
     assert memory[1] < memory[0] + 2048
     with old.connect("eve") as conn:
         begin = time.monotonic()
