@@ -47,6 +47,9 @@ pub fn begins(node: *mut pg_sys::Node) {
         None => return,
         Some(Statement::Creates(name)) => Running { name, ..Running::default() },
         Some(Statement::Alters { role, .. } | Statement::Renames(role)) => {
+            if is_in_force() {
+                state::begins_to_change(role);
+            }
             Running { before: role::read(role).map(|it| (role, it)), ..Running::default() }
         }
     };

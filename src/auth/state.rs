@@ -39,6 +39,11 @@ pub fn look_with(role: pg_sys::Oid, key: Option<&[u8; 32]>) -> (Account, Proof) 
     }
 }
 
+/// A statement will change the role: nobody else changes what is kept of it until the transaction ends.
+pub fn begins_to_change(role: pg_sys::Oid) {
+    label::lock_account(role);
+}
+
 /// The account of a role that is about to be changed: nothing is written on that was not proven before.
 pub fn to_change(role: pg_sys::Oid) -> Result<Account> {
     to_change_as(role, &session::role_name(role))
@@ -60,6 +65,7 @@ pub fn proven(role: pg_sys::Oid) -> Result<Option<Account>> {
 }
 
 fn prove_as(role: pg_sys::Oid, name: &str) -> Result<(Account, Proof)> {
+    label::lock_account(role);
     match label::account(role) {
         Some(text) => cluster::with(|key| Ok(judge(name, &text, Some(key)))),
         None => Ok((Account::default(), Proof::Nothing)),

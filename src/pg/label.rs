@@ -46,6 +46,17 @@ pub fn set_account(role: pg_sys::Oid, label: &str) {
     write(&address(role), ACCOUNTS, Some(label));
 }
 
+/// Whoever else is to change it waits until this transaction ends: PostgreSQL would not let the second of two change a
+/// row of a catalog. Taken before the role's own row is changed, so that nobody waits the other way round.
+pub fn lock_account(role: pg_sys::Oid) {
+    // SAFETY: in a transaction; the lock goes with it. A standby changes nothing.
+    unsafe {
+        if !pg_sys::RecoveryInProgress() {
+            pg_sys::LockSharedObject(SHARED_LABELS, role, 0, pg_sys::ExclusiveLock as pg_sys::LOCKMODE);
+        }
+    }
+}
+
 /// Takes it away.
 pub fn forget_account(role: pg_sys::Oid) {
     write(&address(role), ACCOUNTS, None);

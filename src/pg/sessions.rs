@@ -10,29 +10,31 @@ pub fn own_process() -> i32 {
 
 /// Whether a process is a session of the role.
 pub fn is_of(process: i32, role: pg_sys::Oid) -> bool {
-    process != 0 && of(role).any(|it| it == process)
+    // SAFETY: the structure of a process that is there, or null: what a process that ended has left in its own does not
+    // count. The number that is read is that of before or after a change.
+    unsafe {
+        process != 0
+            && pg_sys::BackendPidGetProc(process)
+                .as_ref()
+                .is_some_and(|it| (&raw const it.roleId).read_volatile() == role)
+    }
 }
 
 /// Ends every session of a role but this one, as pg_terminate_backend would.
 pub fn end_all(role: pg_sys::Oid) {
     let own = own_process();
-    for process in of(role).filter(|it| *it != own) {
+    for process in processes().filter(|it| *it != own && is_of(*it, role)) {
         // SAFETY: a signal to a process that was the role's a moment ago; PostgreSQL itself does no better.
         unsafe { libc::kill(process, libc::SIGTERM) };
     }
 }
 
-fn of(role: pg_sys::Oid) -> impl Iterator<Item = i32> {
-    // SAFETY: the array of all processes does not move while the server runs. What is read is two numbers, which may
-    // be those of before or after a change.
+/// The numbers of all processes, of some that have ended, too.
+fn processes() -> impl Iterator<Item = i32> {
+    // SAFETY: the array of all processes does not move while the server runs.
     unsafe {
         let all = pg_sys::ProcGlobal;
         let count = if all.is_null() { 0 } else { (*all).allProcCount as usize };
-        (0..count).filter_map(move |i| {
-            let process = (*all).allProcs.add(i);
-            let (pid, its) =
-                ((&raw const (*process).pid).read_volatile(), (&raw const (*process).roleId).read_volatile());
-            (pid != 0 && its == role).then_some(pid)
-        })
+        (0..count).map(move |i| (&raw const (*(*all).allProcs.add(i)).pid).read_volatile())
     }
 }

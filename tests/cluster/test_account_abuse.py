@@ -170,6 +170,33 @@ def strike(cluster, name):
     return False
 
 
+def test_two_who_change_one_role_take_turns(fresh_cluster):
+    """PostgreSQL lets nobody change a row of a catalog that somebody else has just changed."""
+    one = fresh_cluster()
+    password = add(one, "kate", "person")
+    with one.connect(autocommit=False) as first:
+        first.execute("ALTER ROLE kate PASSWORD 'harbour-55-paper-kite'")
+        # The worker would write a lock, an officer a kind, and somebody the next password.
+        guess(one, "kate", times=6)
+        results = []
+        waiting = [
+            threading.Thread(target=lambda: results.append(one.execute("SELECT pci.set_account('kate', 'service')", user="ann"))),
+            threading.Thread(target=lambda: results.append(one.execute("ALTER ROLE kate PASSWORD 'velvet-31-otter-lamp'"))),
+        ]
+        for thread in waiting:
+            thread.start()
+        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        until(lambda: one.value(blocked) >= 3, "all of them wait")
+        first.commit()
+    for thread in waiting:
+        thread.join()
+    assert len(results) == 2
+    until(lambda: is_written(one, "kate"), "written in the role")
+    assert account(one, "kate", "kind || is_locked || is_genuine") == "servicetruetrue"
+    assert not wire.is_in(guess(one, "kate", password))
+    assert "concurrently updated" not in one.log and "deadlock" not in one.log
+
+
 def ready_to_start(cluster):
     try:
         cluster.start()
