@@ -4,12 +4,13 @@
 mod tests {
     use pgrx::prelude::*;
 
-    use crate::pg::ring::{self, Head, Next, Share};
+    use crate::pg::ring::{Head, Next, Share};
+    use crate::pg::ring_memory;
 
     const SLOTS: u64 = 64;
 
     fn new_ring() -> &'static Head {
-        let head = ring::map(SLOTS).expect("memory for a few slots");
+        let head = ring_memory::map(SLOTS).expect("memory for a few slots");
         // SAFETY: mapped for the rest of the process.
         #[allow(unsafe_code)]
         unsafe {

@@ -13,7 +13,7 @@ use super::node;
 use crate::pg::settings;
 
 /// All of ours that are not a session's own, and those of PostgreSQL that say what is logged, who gets in, and what else runs.
-const NAMES: [&CStr; 72] = [
+const NAMES: [&CStr; 78] = [
     c"archive_command",
     c"archive_mode",
     c"authentication_timeout",
@@ -55,10 +55,12 @@ const NAMES: [&CStr; 72] = [
     c"pgpci.banned_passwords_file",
     c"pgpci.command_path",
     c"pgpci.directory",
+    c"pgpci.disable_inactive_services",
     c"pgpci.failed_login_forgiveness",
     c"pgpci.fresh_key_interval",
     c"pgpci.home_database",
     c"pgpci.idle_session_timeout",
+    c"pgpci.inactivity_limit",
     c"pgpci.kek_allow",
     c"pgpci.key_cache_ttl",
     c"pgpci.key_mode",
@@ -69,6 +71,8 @@ const NAMES: [&CStr; 72] = [
     c"pgpci.max_conflicts_per_hour",
     c"pgpci.max_failed_logins",
     c"pgpci.max_failed_logins_per_source",
+    c"pgpci.max_session_length",
+    c"pgpci.password_grace",
     c"pgpci.password_history",
     c"pgpci.password_max_age",
     c"pgpci.password_min_age",
@@ -76,11 +80,13 @@ const NAMES: [&CStr; 72] = [
     c"pgpci.password_require_lower",
     c"pgpci.password_require_special",
     c"pgpci.password_require_upper",
+    c"pgpci.password_warning",
     c"pgpci.pkcs11_module",
     c"pgpci.pkcs11_pin_file",
     c"pgpci.pkcs11_token",
     c"pgpci.request_expiry",
     c"pgpci.service_verifiers",
+    c"pgpci.shared_use_window",
     c"session_preload_libraries",
     c"shared_preload_libraries",
     c"ssl",

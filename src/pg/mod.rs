@@ -44,6 +44,7 @@ pub mod region;
 pub mod relation;
 pub mod report;
 pub mod ring;
+pub mod ring_memory;
 mod ring_state;
 pub mod ring_wait;
 pub mod role;

@@ -5,14 +5,14 @@
 //! it is complete; the worker takes them in order, and moves `tail` when what they held is on the disk. A part of the
 //! slots is left to the log hook and to transactions that have committed, which never wait.
 
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use pgrx::pg_sys;
 
 use crate::pg::ring_wait;
 
 /// Bytes of a slot.
-const SLOT: usize = 512;
+pub(super) const SLOT: usize = 512;
 const DATA: usize = SLOT - 48;
 /// One part in so many is left to those that never wait, and half of that to whoever repairs the trail's disk.
 const RESERVE: u64 = 8;
@@ -52,7 +52,7 @@ struct Counter(AtomicU64);
 /// What stands before the slots.
 #[repr(C)]
 pub struct Head {
-    slots: u64,
+    pub(super) slots: u64,
     head: Counter,
     tail: Counter,
     /// Claims below are of processes that are gone.
@@ -108,41 +108,7 @@ struct Slot {
 
 const _: () = assert!(size_of::<Slot>() == SLOT);
 
-static RING: AtomicPtr<Head> = AtomicPtr::new(std::ptr::null_mut());
-
-/// Maps the ring; called once, while the library is preloaded.
-pub fn register(megabytes: i32) {
-    match map((megabytes.max(1) as u64) << 20 >> SLOT.trailing_zeros()) {
-        Some(head) => RING.store(head, Ordering::Relaxed),
-        None => pgrx::warning!("pgpci: no memory for the audit trail's ring; protected work is refused"),
-    }
-    ring_wait::register();
-}
-
-/// A new ring of so many slots. Its memory is there from the start: nobody dies of writing to it later.
-pub fn map(slots: u64) -> Option<*mut Head> {
-    let size = FIRST + slots as usize * SLOT;
-    // SAFETY: system calls with checked results; the mapping is zero-filled, which is a valid Head and valid slots.
-    unsafe {
-        let fd = libc::memfd_create(c"pgpci_ring".as_ptr(), libc::MFD_CLOEXEC);
-        if fd < 0 {
-            return None;
-        }
-        let made = libc::ftruncate(fd, size as i64) == 0 && libc::posix_fallocate(fd, 0, size as i64) == 0;
-        let (access, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-        let address = if made {
-            libc::mmap(std::ptr::null_mut(), size, access, shared, fd, 0)
-        } else {
-            libc::MAP_FAILED
-        };
-        libc::close(fd);
-        if address == libc::MAP_FAILED {
-            return None;
-        }
-        (*address.cast::<Head>()).slots = slots;
-        Some(address.cast())
-    }
-}
+pub use crate::pg::ring_memory::{head, register};
 
 /// In the postmaster at start and after a crash, while no other process is alive.
 pub(super) fn processes_are_gone() {
@@ -154,13 +120,8 @@ pub(super) fn processes_are_gone() {
     }
 }
 
-/// The ring. None only where the postmaster could not map it.
-pub fn head() -> Option<&'static Head> {
-    // SAFETY: mapped for the life of the process; what changes is atomic.
-    unsafe { RING.load(Ordering::Relaxed).as_ref() }
-}
-
-const FIRST: usize = size_of::<Head>().next_multiple_of(64);
+/// Where the slots begin, behind what stands before them.
+pub(super) const FIRST: usize = size_of::<Head>().next_multiple_of(64);
 
 /// What the worker finds at a place.
 #[derive(Debug, PartialEq, Eq)]
