@@ -33,8 +33,10 @@ struct Intent {
 #[derive(Default)]
 pub struct Intents {
     open: BTreeMap<u64, Intent>,
-    /// The next transaction's number when recovery was first seen to be over.
+    /// The next transaction's number when recovery was over.
     first_next: Option<u64>,
+    /// What those came to whose number another transaction has by now.
+    lost: Vec<Event<'static>>,
 }
 
 impl Intents {
@@ -57,42 +59,48 @@ impl Intents {
             let lines = text.split(|byte| *byte == b'\n').filter(|line| memmem::find(line, MARK).is_some());
             for record in lines.map_while(|line| parse(line).ok()) {
                 if let Record { body: Body::Event(event), .. } = record {
-                    intents.note(&event, None);
+                    let lost = intents.note(&event, None);
+                    intents.lost.extend(lost);
                 }
             }
         }
         Ok(intents)
     }
 
-    /// An event may be an intent, or close one.
-    pub fn note(&mut self, event: &Event, since: Option<Instant>) {
-        let (Some(xid), Class::Write) = (event.xid, event.class) else { return };
+    /// An event may be an intent, or close one. An intent whose number another transaction has now was lost in a crash: what
+    /// is returned closes it, and comes first.
+    pub fn note(&mut self, event: &Event, since: Option<Instant>) -> Option<Event<'static>> {
+        let (Some(xid), Class::Write) = (event.xid, event.class) else { return None };
         if !matches!(event.event.as_bytes(), b"COMMIT" | b"PREPARE TRANSACTION" | b"ROLLBACK") {
-            return;
+            return None;
         }
         if event.success.is_some() {
             self.open.remove(&xid);
-            return;
+            return None;
         }
         let text = |text: &Option<Text>| text.as_ref().map(|it| it.to_str_lossy().into_owned());
         let (session_user, database) = (text(&event.session_user), text(&event.database));
-        self.open.insert(xid, Intent { since, session_user, database, session_id: text(&event.session_id) });
+        let session_id = text(&event.session_id);
+        let before =
+            self.open.insert(xid, Intent { since, session_user, database, session_id: session_id.clone() });
+        // Said again by the same session, it is the same.
+        before.filter(|it| it.session_id != session_id).map(|mut it| it.close(xid, false))
     }
 
     /// Whether any is open.
     pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
+        self.open.is_empty() && self.lost.is_empty()
     }
 
     /// The records that close what is over. Forgets the closed ones.
     pub fn closed(&mut self) -> Vec<Event<'static>> {
+        let mut closed = std::mem::take(&mut self.lost);
         let due = |intent: &Intent| intent.since.is_none_or(|since| since.elapsed() > PATIENCE);
         if !self.open.values().any(due) {
-            return Vec::new();
+            return closed;
         }
-        let Some(next) = commit_log::next() else { return Vec::new() };
-        let first_next = *self.first_next.get_or_insert(next);
-        let mut closed = Vec::new();
+        let Some(next) = commit_log::next() else { return closed };
+        let first_next = *self.first_next.get_or_insert_with(|| commit_log::first_after_recovery(next));
         self.open.retain(|xid, intent| {
             if !due(intent) {
                 return true;

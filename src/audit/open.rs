@@ -71,7 +71,9 @@ impl Open {
                         Some(mut unpacked) => {
                             encoding::to_utf8(&mut unpacked);
                             let since = (self.read >= head.dead()).then(Instant::now);
-                            self.intents.note(&unpacked.event, since);
+                            if let Some(lost) = self.intents.note(&unpacked.event, since) {
+                                self.append(unpacked.time, Body::Event(Box::new(lost)));
+                            }
                             self.append(unpacked.time, Body::Event(Box::new(unpacked.event)))
                         }
                         None => self.append(emit::now(), Body::Torn { pid: 0 }),
