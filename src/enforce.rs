@@ -25,7 +25,7 @@ pub fn is_bystander() -> bool {
 pub fn passes(desc: *mut pg_sys::QueryDesc, flags: i32) -> bool {
     let is_none_of_ours = is_bystander()
         || catalog::is_known_present()
-            && LEARNT.get() == catalog::generation()
+            && LEARNT.get() == who()
             && !activity::has_started()
             && !query::writes(desc)
             && !statement::is_foreign_key(desc, flags)
@@ -400,14 +400,18 @@ fn leave(id: pg_sys::SubTransactionId) -> Option<Depth> {
     })
 }
 
-// The generation of which the session has learnt that.
-static LEARNT: Local<Cell<u64>> = Local::new(Cell::new(0));
+// As which user, of which generation, the session has learnt that.
+static LEARNT: Local<Cell<(u64, u32)>> = Local::new(Cell::new((0, 0)));
+
+fn who() -> (u64, u32) {
+    (catalog::generation(), session::current_user().to_u32())
+}
 
 /// What a slot function decodes is printed when nothing can be read any more: the session learns before, once
-/// after each change, whether its user may export.
+/// after each change, whether its user may export. Nobody else decodes.
 fn learn_export() {
-    let generation = catalog::generation();
-    if LEARNT.replace(generation) != generation {
+    let who = who();
+    if LEARNT.replace(who) != who && session::may_decode() {
         let _ = search::learn_export();
     }
 }

@@ -41,6 +41,7 @@ pub extern "C-unwind" fn _PG_init() {
             .raise();
     }
     pg::session::keep_backtraces_out_of_errors();
+    pgpci_core::key::ask_processor();
     guc::define();
     if let Err(problem) = directory::prepare() {
         error::Error::argument(problem).hint("Set pgpci.directory to a directory of its own.").raise();

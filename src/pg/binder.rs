@@ -153,12 +153,12 @@ impl Binder<'_> {
             // A text cast to a card number: the comparand is made of the text.
             if (*node).type_ == NodeTag::T_FuncExpr {
                 let call = node.cast::<pg_sys::FuncExpr>();
-                let is_cast = (*call).funcid == self.catalog.functions.from_text;
-                if is_cast && self.catalog.functions.bound_to(call).is_none() {
+                let is_cast = (*call).funcid == self.catalog.functions().from_text;
+                if is_cast && self.catalog.functions().bound_to(call).is_none() {
                     node = list((*call).args).next()?;
                 }
             }
-            let [text, card, texts, cards] = self.catalog.functions.comparands;
+            let [text, card, texts, cards] = self.catalog.functions().comparands;
             let pans = pg_sys::get_array_type(pan);
             let (function, result) = match pg_sys::exprType(node) {
                 pg_sys::TEXTOID => (text, pan),
@@ -203,7 +203,7 @@ impl Binder<'_> {
                 },
                 NodeTag::T_FuncExpr => {
                     let call = node.cast::<pg_sys::FuncExpr>();
-                    let is_ours = self.catalog.functions.comparands.contains(&(*call).funcid);
+                    let is_ours = self.catalog.functions().comparands.contains(&(*call).funcid);
                     let argument = list((*call).args).next()?;
                     match is_ours && (*call).funccollid == OURS && (*argument).type_ == NodeTag::T_Const {
                         // A card number of a vault stays what it is.
@@ -243,7 +243,7 @@ impl Binder<'_> {
     pub unsafe fn move_literal(&self, call: *mut pg_sys::FuncExpr) {
         // SAFETY: by contract; the tag says what the node is.
         unsafe {
-            let functions = &self.catalog.functions;
+            let functions = self.catalog.functions();
             if (*call).funcid != functions.to_vault {
                 return;
             }

@@ -1,6 +1,6 @@
 //! The objects of the extension in this database by OID, looked up once and again after DDL.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -17,17 +17,21 @@ pub const SCHEMA: &str = "pci";
 const OPERATOR_NAMESPACE: u32 = pg_sys::PG_CATALOG_NAMESPACE;
 const OPERATORS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 
-/// What the hooks must know of this database.
+/// What the hooks must know of this database. Every session looks for the type; the rest is looked up when it is needed.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     /// Schema `pci`.
     pub namespace: pg_sys::Oid,
     /// Type `pci.pan`.
     pub pan: pg_sys::Oid,
+    parts: OnceCell<Parts>,
+}
+
+#[derive(Clone, Debug)]
+struct Parts {
     /// The operators in the order of `OPERATORS`: (pan, pan), (pan, text), (text, pan) of each.
     operators: [[pg_sys::Oid; 3]; OPERATORS.len()],
-    /// Functions that a query is searched for.
-    pub functions: Functions,
+    functions: Functions,
     /// What stands behind the operators.
     comparisons: Vec<pg_sys::Oid>,
     /// Tables, in the order of `TABLES`.
@@ -47,14 +51,24 @@ const TABLES: [&str; 8] = [
 ];
 
 impl Catalog {
+    fn parts(&self) -> &Parts {
+        // SAFETY: where a catalog is held, the syscache can be read.
+        self.parts.get_or_init(|| unsafe { Parts::look_up(self.namespace, self.pan) })
+    }
+
+    /// Functions that a query is searched for.
+    pub fn functions(&self) -> &Functions {
+        &self.parts().functions
+    }
+
     /// Table `pci.<name>`.
     pub fn table(&self, name: &str) -> pg_sys::Oid {
-        TABLES.iter().position(|t| *t == name).map_or(pg_sys::InvalidOid, |i| self.tables[i])
+        TABLES.iter().position(|t| *t == name).map_or(pg_sys::InvalidOid, |i| self.parts().tables[i])
     }
 
     /// What a plan that compares card numbers depends on, so that it is made anew when a grant changes.
     pub fn mark(&self) -> pg_sys::Oid {
-        self.tables[0]
+        self.parts().tables[0]
     }
 
     /// Whether a function is in our schema, where nobody else puts any.
@@ -65,27 +79,32 @@ impl Catalog {
 
     /// Whether it is one of the tables that only our own functions may change.
     pub fn is_protected_table(&self, relation: pg_sys::Oid) -> bool {
-        self.tables.contains(&relation)
+        self.parts().tables.contains(&relation)
     }
 
     /// The tables that only our own functions may change.
     pub fn protected_tables(&self) -> impl Iterator<Item = pg_sys::Oid> {
-        TABLES.iter().zip(self.tables).filter(|(name, _)| !name.ends_with("_pkey")).map(|(_, oid)| oid)
+        TABLES
+            .iter()
+            .zip(self.parts().tables)
+            .filter(|(name, _)| !name.ends_with("_pkey"))
+            .map(|(_, oid)| oid)
     }
 
     /// Whether the operator compares card numbers.
     pub fn is_pan_operator(&self, operator: pg_sys::Oid) -> bool {
-        operator != pg_sys::InvalidOid && self.operators.iter().flatten().any(|ours| *ours == operator)
+        operator != pg_sys::InvalidOid
+            && self.parts().operators.iter().flatten().any(|ours| *ours == operator)
     }
 
     /// Whether the function is what stands behind such an operator.
     pub fn is_comparison(&self, function: pg_sys::Oid) -> bool {
-        function.to_u32() >= pg_sys::FirstNormalObjectId && self.comparisons.contains(&function)
+        function.to_u32() >= pg_sys::FirstNormalObjectId && self.parts().comparisons.contains(&function)
     }
 
     /// The operator that compares two card numbers as this one compares a card number with text.
     pub fn operator_of_pans(&self, with_text: pg_sys::Oid) -> Option<pg_sys::Oid> {
-        let row = self.operators.iter().find(|row| row[1..].contains(&with_text))?;
+        let row = self.parts().operators.iter().find(|row| row[1..].contains(&with_text))?;
         (with_text != pg_sys::InvalidOid && row[0] != pg_sys::InvalidOid).then_some(row[0])
     }
 }
@@ -193,16 +212,27 @@ fn look_up() -> Option<Catalog> {
         if pan == pg_sys::InvalidOid {
             return None;
         }
-        let sides = [(pan, pan), (pan, pg_sys::TEXTOID), (pg_sys::TEXTOID, pan)];
-        let operators = OPERATORS.map(|name| sides.map(|(left, right)| operator(name, left, right)));
-        let tables = TABLES.map(|name| {
-            let name = CString::new(name).unwrap_or_default();
-            pg_sys::get_relname_relid(name.as_ptr(), namespace)
-        });
-        let behind = operators.iter().flatten().filter(|operator| **operator != pg_sys::InvalidOid);
-        let comparisons = behind.map(|operator| pg_sys::get_opcode(*operator)).collect();
-        let functions = Functions::look_up(pan);
-        Some(Catalog { namespace, pan, operators, functions, comparisons, tables })
+        Some(Catalog { namespace, pan, parts: OnceCell::new() })
+    }
+}
+
+impl Parts {
+    /// # Safety
+    /// Called where the syscache can be read.
+    unsafe fn look_up(namespace: pg_sys::Oid, pan: pg_sys::Oid) -> Self {
+        // SAFETY: syscache look-ups, all with missing_ok.
+        unsafe {
+            let sides = [(pan, pan), (pan, pg_sys::TEXTOID), (pg_sys::TEXTOID, pan)];
+            let operators = OPERATORS.map(|name| sides.map(|(left, right)| operator(name, left, right)));
+            let tables = TABLES.map(|name| {
+                let name = CString::new(name).unwrap_or_default();
+                pg_sys::get_relname_relid(name.as_ptr(), namespace)
+            });
+            let behind = operators.iter().flatten().filter(|operator| **operator != pg_sys::InvalidOid);
+            let comparisons = behind.map(|operator| pg_sys::get_opcode(*operator)).collect();
+            let functions = Functions::look_up(pan);
+            Self { operators, functions, comparisons, tables }
+        }
     }
 }
 
@@ -283,7 +313,11 @@ unsafe extern "C-unwind" fn changed_relation(_arg: pg_sys::Datum, relation: pg_s
     // A table's or composite type's columns may have changed, and with them what its rows hold.
     types::forget();
     let ours = CATALOG.with_borrow(|c| match c {
-        Some(Some(catalog)) => relation == pg_sys::InvalidOid || catalog.is_protected_table(relation),
+        // Nothing can be looked up here.
+        Some(Some(catalog)) => {
+            relation == pg_sys::InvalidOid
+                || catalog.parts.get().is_none_or(|parts| parts.tables.contains(&relation))
+        }
         _ => true,
     });
     if ours && !defer() {

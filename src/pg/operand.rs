@@ -74,7 +74,7 @@ pub unsafe fn is_of_no_vault(node: *mut pg_sys::Node) -> bool {
             NodeTag::T_Param => (*node.cast::<pg_sys::Param>()).paramkind == pg_sys::ParamKind::PARAM_EXTERN,
             NodeTag::T_RelabelType => is_of_no_vault((*node.cast::<pg_sys::RelabelType>()).arg.cast()),
             NodeTag::T_FuncExpr => {
-                catalog::get().is_some_and(|catalog| catalog.functions.makes_without_vault(node.cast()))
+                catalog::get().is_some_and(|catalog| catalog.functions().makes_without_vault(node.cast()))
             }
             _ => false,
         }

@@ -260,6 +260,13 @@ pub fn is_upgrading() -> bool {
     unsafe { pg_sys::IsBinaryUpgrade }
 }
 
+/// Whether the user whose rights count may have changes decoded.
+pub fn may_decode() -> bool {
+    let user = current_user();
+    // SAFETY: a syscache look-up.
+    is_superuser(user) || in_transaction() && unsafe { pg_sys::has_rolreplication(user) }
+}
+
 /// Whether a role is a superuser.
 pub fn is_superuser(role: pg_sys::Oid) -> bool {
     // SAFETY: remembers its last answer, else a syscache look-up.

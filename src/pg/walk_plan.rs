@@ -225,7 +225,7 @@ unsafe fn expression_makes(node: *mut pg_sys::Node, is: &dyn Fn(*mut pg_sys::Nod
 /// `call` is a valid function call.
 unsafe fn is_bound(call: *mut pg_sys::FuncExpr) -> bool {
     // SAFETY: by contract.
-    catalog::get().is_some_and(|catalog| unsafe { catalog.functions.bound_to(call) }.is_some())
+    catalog::get().is_some_and(|catalog| unsafe { catalog.functions().bound_to(call) }.is_some())
 }
 
 /// Whether a node compares card numbers apart from its expressions: it sorts, groups or hashes by them.
