@@ -223,8 +223,9 @@ def test_wrong_pin_is_tried_once(hsm_cluster, hsm):
 
 def test_hsm_pin_file_that_others_may_read(hsm_cluster, hsm):
     one = hsm_cluster()
-    one.restart()
+    one.stop()
     hsm.pin_file.chmod(0o644)
+    one.start()
     assert_fails(one, "58000", "PIN file", "0600")
     hsm.pin_file.chmod(0o600)
     assert clear(one)

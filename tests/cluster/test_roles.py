@@ -48,7 +48,7 @@ CHANGES = {
 STATE = """
 SELECT (SELECT array_agg((roleid::regrole::text, member::regrole::text, admin_option)::text ORDER BY 1) FROM (SELECT * FROM pg_auth_members ORDER BY roleid, member) m),
        (SELECT array_agg((rolname, rolsuper, rolcanlogin)::text ORDER BY oid) FROM pg_roles),
-       (SELECT array_agg((objoid, label)::text ORDER BY objoid) FROM pg_shseclabel)
+       (SELECT array_agg((objoid, label)::text ORDER BY objoid) FROM pg_shseclabel WHERE provider <> 'pgpci_account')
 """
 
 
