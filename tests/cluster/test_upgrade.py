@@ -181,7 +181,7 @@ KEPT = [
     "SELECT oid::int FROM pg_type WHERE oid = 'pci.pan'::regtype", "SELECT name, number FROM pci.vaults ORDER BY 2",
     "SELECT id, vault, purpose, state, check_value FROM pci.keys ORDER BY 1", "SELECT key, state, changed_by FROM pci.key_history ORDER BY changed_at, 1",
     "SELECT role::text, vault, capability FROM pci.access ORDER BY 1, 2, 3", "SELECT role::text, kind FROM pci.accounts WHERE role = 'app'",
-    "SELECT provider, objname, CASE provider WHEN 'pgpci_audit' THEN label END FROM pg_seclabels WHERE provider <> 'pgpci' ORDER BY 1, 2",
+    "SELECT provider, objname, label FROM pg_seclabels WHERE provider = 'pgpci_audit' ORDER BY 1, 2",
     "SELECT * FROM brands ORDER BY 1", "SELECT id, card FROM copies ORDER BY 1",
 ]
 
