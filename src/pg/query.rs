@@ -31,6 +31,20 @@ pub fn targets(desc: *mut pg_sys::QueryDesc) -> Vec<pg_sys::Oid> {
     }
 }
 
+/// Whether it writes to tables only for which `f` holds; a result that becomes a table is none of those.
+pub fn writes_only(desc: *mut pg_sys::QueryDesc, mut f: impl FnMut(pg_sys::Oid) -> bool) -> bool {
+    use pg_sys::CommandDest as D;
+    // SAFETY: a valid descriptor; resultRelations are indexes into the range table, from 1.
+    unsafe {
+        let plan = (*desc).plannedstmt;
+        let entry = |number: i32| list((*plan).rtable).nth(usize::try_from(number - 1).ok()?);
+        (*desc).dest.as_ref().is_none_or(|d| !matches!(d.mydest, D::DestIntoRel | D::DestTransientRel))
+            && !(*plan).resultRelations.is_null()
+            && integers((*plan).resultRelations)
+                .all(|number| entry(number).is_some_and(|it| f((*it.cast::<pg_sys::RangeTblEntry>()).relid)))
+    }
+}
+
 /// Whether its result becomes a table that may hold several card numbers in one value.
 pub fn makes_containers(desc: *mut pg_sys::QueryDesc) -> bool {
     // SAFETY: a valid descriptor; a target list is one of expressions.

@@ -41,6 +41,11 @@ pub fn has_pan_key(relation: pg_sys::Oid) -> bool {
     with_keys(relation, |keys| keys.shows || keys.compares)
 }
 
+/// Whether a card number is part of no key of it, nor of another partition of the same table.
+pub fn are_without_pan(relation: pg_sys::Oid) -> bool {
+    with_keys(relation, |keys| !keys.shows && !keys.compares && keys.leads.is_empty())
+}
+
 /// Whether the column decides, together with a card number, what is referred to, or in which partition a row is.
 pub fn shares_key_with_pan(relation: pg_sys::Oid, column: i32) -> bool {
     with_keys(relation, |keys| keys.beside.contains(&column))
