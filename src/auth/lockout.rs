@@ -130,7 +130,13 @@ pub fn transaction(event: pg_sys::XactEvent::Type) -> Result<()> {
         lockout::with(|table| table.succeed(id, source));
         arrival::arrived(role, is_personal);
     }
-    if matches!(event, E::XACT_EVENT_COMMIT | E::XACT_EVENT_ABORT) {
+    if event == E::XACT_EVENT_PRE_COMMIT {
+        // A savepoint may have taken it back.
+        LATER.with_borrow_mut(|later| later.retain(is_in_role));
+        ENDING.with_borrow_mut(|ending| ending.retain(|role| state::get(*role).lock.is_some()));
+    }
+    // What is prepared goes on without this session: the role alone has it then.
+    if matches!(event, E::XACT_EVENT_COMMIT | E::XACT_EVENT_ABORT | E::XACT_EVENT_PREPARE) {
         for (role, lock) in LATER.take() {
             if event == E::XACT_EVENT_COMMIT {
                 lockout::with(|table| match lock {
@@ -149,6 +155,11 @@ pub fn transaction(event: pg_sys::XactEvent::Type) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn is_in_role(change: &Change) -> bool {
+    let lock = state::get(pg_sys::Oid::from(change.0)).lock.map(|it| it.until);
+    lock == change.1
 }
 
 /// Ends the sessions of a role once the running transaction has committed.

@@ -8,7 +8,7 @@ import pytest
 import trail
 import wire
 from test_account_life import from_everywhere, set_account
-from test_accounts import OTHER, WRONG, account, add, guess, is_written, log_in_by, password_of, travelling  # noqa: F401
+from test_accounts import OTHER, WRONG, account, add, guess, is_written, log_in_by, password_of, shape, travelling  # noqa: F401
 from test_keys import until
 
 
@@ -204,3 +204,30 @@ def test_an_emptied_file_ends_no_process(fresh_cluster):
     guess(one, "tom", times=6)
     until(lambda: is_written(one, "tom"), "written in the role")
     assert "terminated by signal" not in one.log
+
+
+def test_what_an_officer_took_back_was_never_done(guarded):
+    password = add(guarded, "nora", "person")
+    with guarded.connect("nora", password=password) as conn, guarded.connect("ann") as officer:
+        officer.execute("BEGIN; SAVEPOINT s")
+        officer.execute("SELECT pci.lock_account('nora', 'by mistake')")
+        officer.execute("ROLLBACK TO s; COMMIT")
+        conn.execute("SELECT 1")
+        officer.execute("BEGIN")
+        officer.execute("SELECT pci.lock_account('nora', 'by mistake')")
+        officer.execute("PREPARE TRANSACTION 'mistake'")
+        officer.execute("ROLLBACK PREPARED 'mistake'")
+        officer.execute("BEGIN; COMMIT")
+        conn.execute("SELECT 1")
+    assert wire.is_in(guess(guarded, "nora", password))
+    assert not account(guarded, "nora", "is_locked")
+
+
+def test_a_lock_in_memory_tells_nothing_where_the_password_is_sent_at_once(fresh_cluster):
+    one = fresh_cluster("pgpci.home_database = 'nowhere'")
+    password = add(one, "kate", "person", method="password")
+    guess(one, "kate", times=6)
+    assert account(one, "kate", "is_locked") and not is_written(one, "kate")
+    log_in_by(one, nobody="password")
+    right, wrong, unknown = (guess(one, *it) for it in [("kate", password), ("kate", WRONG), ("nobody", WRONG)])
+    assert right == wrong and shape(right, "kate") == shape(unknown, "nobody")
