@@ -11,7 +11,9 @@ use crate::pan::{comparand, hashed, output};
 use crate::pg::activity::{self, Kind};
 use crate::pg::local::Local;
 use crate::pg::statement::{self, Utility};
-use crate::pg::{audited, catalog, comparands, ddl as pg_ddl, glance, query, relation, session, table_keys, walk_plan};
+use crate::pg::{
+    audited, catalog, comparands, ddl as pg_ddl, glance, query, relation, session, table_keys, walk_plan,
+};
 use walk_plan::Vaults;
 
 /// Whether this statement is none of ours, as far as can be told by looking: then no hook does anything but call the
@@ -147,7 +149,10 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
             }
             match query::writes(desc) {
                 // Nearly all: nothing that they write is a card number, or is compared with one.
-                true if query::writes_only(desc, |table| !audited::holds_pan(table) && table_keys::are_without_pan(table)) => {
+                true if query::writes_only(desc, |table| {
+                    !audited::holds_pan(table) && table_keys::are_without_pan(table)
+                }) =>
+                {
                     Kind::OtherWrite
                 }
                 true => start_write(desc),

@@ -27,10 +27,8 @@ pub fn is_duty(role: pg_sys::Oid, active: bool) -> bool {
 }
 
 /// 42501 for a utility statement that changes who is, or is called, one of the marked roles.
+/// Our own script makes no exception: what an event trigger does while it runs would be one, too.
 pub fn check_statement(node: *mut pg_sys::Node) -> Result<()> {
-    if session::in_extension_script() {
-        return Ok(());
-    }
     // Whoever sets the password of a duty's holder is that holder.
     let impersonated =
         statement::password_of(node).filter(|role| *role != session::user() && holds_duty(*role));

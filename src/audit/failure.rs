@@ -20,6 +20,10 @@ pub fn logged(mut message: Message) {
     }
     redaction::message(&mut message);
     if message.is_failure() && port::has_client() {
+        if !session::is_logged_in() {
+            // Whoever has not logged in is told whose refusal it is by no more than its words.
+            message.forget_place();
+        }
         record(&message);
     }
     if message.is_replication_command() && port::has_client() {

@@ -46,7 +46,9 @@ static CLEAN: Local<RefCell<[Vec<u8>; REMEMBERED]>> =
     Local::new(RefCell::new([const { Vec::new() }; REMEMBERED]));
 
 fn place_of(text: &[u8]) -> usize {
-    let part = |at: usize| text.get(at..at + 8).map_or(0, |it| it.iter().fold(0, |n, byte| n * 31 + usize::from(*byte)));
+    let part = |at: usize| {
+        text.get(at..at + 8).map_or(0, |it| it.iter().fold(0, |n, byte| n * 31 + usize::from(*byte)))
+    };
     let len = text.len();
     (len + part(0) + 7 * part(len / 2) + 13 * part(len.saturating_sub(8))) % REMEMBERED
 }
@@ -81,6 +83,13 @@ pub fn message(message: &mut Message) {
         });
         log::show_client_text();
     }
+    if log::with_client_text(|text| holds(text, PASSWORD_FUNCTION)) {
+        message.for_each_text(|text| {
+            if holds(text, PARAMETERS) {
+                literals_in_place(text);
+            }
+        });
+    }
     message.for_each_text(|text| {
         in_place(text, End::Whole);
     });
@@ -89,6 +98,9 @@ pub fn message(message: &mut Message) {
     }
 }
 
+/// What is given passwords as parameters, too; and what stands before parameters in a message.
+const PASSWORD_FUNCTION: &[u8] = b"check_password";
+const PARAMETERS: &[u8] = b"parameters: $1 = ";
 const SYNTAX_ERROR: &[u8; 5] = b"42601";
 /// What a statement about roles begins with; and how far it is looked for.
 const ROLES: [&[u8]; 4] = [b"create role", b"create user", b"alter role", b"alter user"];
@@ -96,9 +108,13 @@ const BEGINNING: usize = 4096;
 
 /// What should have been a statement about a role, and could not be parsed, may hold a password in any of its literals.
 fn role_literals(text: &mut [u8]) -> bool {
+    ROLES.iter().any(|words| holds(text, words)) && !literals_in_place(text).is_empty()
+}
+
+/// Whether the text begins with, or near its beginning has, these words.
+fn holds(text: &[u8], words: &[u8]) -> bool {
     let beginning = &text[..text.len().min(BEGINNING)];
-    let is_one = |words: &&[u8]| beginning.windows(words.len()).any(|it| it.eq_ignore_ascii_case(words));
-    ROLES.iter().any(is_one) && !literals_in_place(text).is_empty()
+    beginning.windows(words.len()).any(|it| it.eq_ignore_ascii_case(words))
 }
 
 /// Constants in a tree that `debug_print_…` prints: their bytes as numbers, and strings.

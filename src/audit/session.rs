@@ -32,7 +32,7 @@ pub fn first_commit() {
         return;
     }
     LOGGED_IN.set(true);
-    let is_local = port::with_client(|client| client.host == b"[local]") == Some(true);
+    let is_local = port::with_client(|client| client.host == port::LOCAL) == Some(true);
     REPAIRS.set(is_local && session::is_superuser(session::user()));
     emit::refresh();
     // A walsender outlives the trail worker when the server stops.

@@ -87,19 +87,20 @@ pub fn arrived(role: pg_sys::Oid, account_is_personal: bool) {
 }
 
 /// A statement or transaction has ended; an error among them may have stopped all clocks.
-pub fn keep() {
-    if END.get() != i64::MAX {
+/// Whether there is an end.
+pub fn keep() -> bool {
+    let has_end = END.get() != i64::MAX;
+    if has_end {
         deadline::end_session_at(END.get());
     }
+    has_end
 }
 
 /// The client's address; None is the local socket, and what is no address comes from nowhere that a rule could name.
 pub fn client() -> Option<IpAddr> {
-    port::with_client(|client| {
-        let text = String::from_utf8_lossy(client.host);
-        let is_local = text.is_empty() || text.starts_with('[');
-        let address = text.split('%').next().and_then(|it| it.parse().ok());
-        if is_local { None } else { Some(address.unwrap_or(IpAddr::from([0; 4]))) }
+    port::with_client(|client| match client.host {
+        port::LOCAL => None,
+        _ => Some(client.address.unwrap_or(IpAddr::from([0; 4]))),
     })
     .flatten()
 }

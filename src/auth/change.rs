@@ -4,7 +4,9 @@
 use std::cell::RefCell;
 
 use pgpci_core::account::{self, Account, Control, History, Kind};
-use pgpci_core::password::{MIN_ITERATIONS, Prepared, Verifier, Weakness, looks_like_verifier};
+use pgpci_core::password::{
+    MAX_ITERATIONS, MIN_ITERATIONS, Prepared, Verifier, Weakness, looks_like_verifier,
+};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::limits::Limits;
@@ -25,7 +27,7 @@ struct Running {
     /// What the role was before; None: it is being made.
     before: Option<(pg_sys::Oid, role::Role)>,
     /// The name of a role that is being made.
-    name: String,
+    name: Vec<u8>,
     /// Tells the password that it is given, in clear, from others.
     given: Option<[u8; 16]>,
     /// What it gets was looked at.
@@ -57,13 +59,14 @@ pub fn begins(node: *mut pg_sys::Node) {
 }
 
 /// PostgreSQL is about to store this password, or a verifier made of one.
-pub fn check(name: &str, password: &[u8], is_verifier: bool) -> Result<()> {
+pub fn check(name: &[u8], password: &[u8], is_verifier: bool) -> Result<()> {
     RUNNING.with_borrow_mut(|running| {
         if let Some(running) = running {
             running.is_checked = true;
         }
     });
-    let role = session::role(name);
+    let role = session::role_by_name(name);
+    let name = &*String::from_utf8_lossy(name);
     let is_kept = is_in_force();
     let account = match role {
         Some(role) if is_kept => state::to_change(role)?,
@@ -111,7 +114,8 @@ pub fn ends(node: *mut pg_sys::Node) -> Result<()> {
     }
     let Some(running) = RUNNING.take() else { return Ok(()) };
     role::command_counter_increment();
-    let role = running.before.as_ref().map(|(role, _)| *role).or_else(|| session::role(&running.name));
+    let role =
+        running.before.as_ref().map(|(role, _)| *role).or_else(|| session::role_by_name(&running.name));
     let Some((role, now)) = role.and_then(|role| Some((role, role::read(role)?))) else { return Ok(()) };
     let before = running.before.as_ref().map(|(_, before)| before);
     let old = before.as_ref().and_then(|it| it.password.as_deref());
@@ -160,7 +164,8 @@ pub fn ends(node: *mut pg_sys::Node) -> Result<()> {
     // A renamed role loses its MD5 password; nobody has chosen anything.
     if now.password.is_some() {
         account.changed_at = session::now();
-        account.must_change = !is_own && !running.is_restored && now.can_login && account.kind.is_human();
+        // One that may not log in now may later.
+        account.must_change = !is_own && !running.is_restored && account.kind.is_human();
     }
     state::put(role, &account)?;
     if is_own {
@@ -212,6 +217,10 @@ fn check_storage() -> Result<()> {
     if role::stores_md5() {
         return Err(Error::argument("passwords are not stored as MD5")
             .hint("SET password_encryption = 'scram-sha-256', then set the password."));
+    }
+    if role::scram_iterations().is_some_and(|it| it > MAX_ITERATIONS) {
+        return Err(rules::refuse(Weakness::ManyIterations)
+            .hint(format!("SET scram_iterations = {MIN_ITERATIONS}, then set the password.")));
     }
     if role::scram_iterations().is_some_and(|it| it < MIN_ITERATIONS) {
         return Err(Error::argument("passwords are not stored with so few iterations")

@@ -100,8 +100,7 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
         return;
     }
     match event {
-        // A savepoint may have taken it back.
-        E::XACT_EVENT_PRE_COMMIT => IS_LIFTED.set(CHANGED.get() && !state::get(session::user()).must_change),
+        E::XACT_EVENT_PRE_COMMIT => IS_LIFTED.set(CHANGED.get() && is_renewed()),
         E::XACT_EVENT_COMMIT | E::XACT_EVENT_ABORT => {
             if event == E::XACT_EVENT_COMMIT && IS_LIFTED.get() {
                 WHY.set(None);
@@ -111,6 +110,13 @@ pub fn transaction(event: pg_sys::XactEvent::Type) {
         }
         _ => {}
     }
+}
+
+/// Whether the change is there: a savepoint may have taken it back.
+fn is_renewed() -> bool {
+    let account = state::get(session::user());
+    let limits = Limits::of(&account);
+    !account.must_change && !account.is_expired(limits.now(), limits.days(Control::MaxAge))
 }
 
 fn refuse(why: Why, role: pg_sys::Oid) -> Error {

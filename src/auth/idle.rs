@@ -18,9 +18,11 @@ pub fn logs_in(limits: &Limits<'_>, account: &Account) {
 }
 
 /// A statement or transaction has ended, which may have changed the session's settings.
-pub fn keep() {
+/// Whether there is a limit.
+pub fn keep() -> bool {
     let limit = LIMIT.get();
     if limit > 0 {
         timeouts::limit_idle(limit);
     }
+    limit > 0
 }

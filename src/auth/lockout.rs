@@ -15,12 +15,13 @@ use crate::access::tables;
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::key::cluster;
+use crate::pg::attempt::attempt;
 use crate::pg::local::Local;
 use crate::pg::lock_worker::{self, Work};
 use crate::pg::{lockout, port, role, session, sessions};
 
 const MINUTE: i64 = 60_000_000;
-const LOCAL: &[u8] = b"[local]";
 /// PostgreSQL's `-infinity`.
 const NEVER: i64 = i64::MIN;
 /// In microseconds.
@@ -129,7 +130,13 @@ pub fn transaction(event: pg_sys::XactEvent::Type) -> Result<()> {
         lockout::with(|table| table.succeed(id, source));
         arrival::arrived(role, is_personal);
     }
-    if matches!(event, E::XACT_EVENT_COMMIT | E::XACT_EVENT_ABORT) {
+    if event == E::XACT_EVENT_PRE_COMMIT {
+        // A savepoint may have taken it back.
+        LATER.with_borrow_mut(|later| later.retain(is_in_role));
+        ENDING.with_borrow_mut(|ending| ending.retain(|role| state::get(*role).lock.is_some()));
+    }
+    // What is prepared goes on without this session: the role alone has it then.
+    if matches!(event, E::XACT_EVENT_COMMIT | E::XACT_EVENT_ABORT | E::XACT_EVENT_PREPARE) {
         for (role, lock) in LATER.take() {
             if event == E::XACT_EVENT_COMMIT {
                 lockout::with(|table| match lock {
@@ -150,6 +157,11 @@ pub fn transaction(event: pg_sys::XactEvent::Type) -> Result<()> {
     Ok(())
 }
 
+fn is_in_role(change: &Change) -> bool {
+    let lock = state::get(pg_sys::Oid::from(change.0)).lock.map(|it| it.until);
+    lock == change.1
+}
+
 /// Ends the sessions of a role once the running transaction has committed.
 pub fn end_sessions(role: pg_sys::Oid) {
     ENDING.with_borrow_mut(|ending| ending.push(role));
@@ -159,13 +171,18 @@ pub fn end_sessions(role: pg_sys::Oid) {
 pub fn lock(role: pg_sys::Oid, until: Option<i64>, reason: Option<String>) -> Result<()> {
     let mut account = state::to_change(role)?;
     let Some(row) = role::read(role) else { return Ok(()) };
-    let valid_until = match &account.lock {
-        Some(lock) => lock.valid_until,
-        None => row.valid_until,
+    let (valid_until, longest) = match &account.lock {
+        Some(lock) => (lock.valid_until, lock.until),
+        None => (row.valid_until, until),
     };
+    // An officer may have locked it while this waited: no lock is made shorter.
+    if account.is_locked(session::now()) && longest.unwrap_or(i64::MAX) > until.unwrap_or(i64::MAX) {
+        LATER.with_borrow_mut(|later| later.push((role.to_u32(), Some(longest))));
+        return Ok(());
+    }
     account.lock = Some(Lock { since: session::now(), until, valid_until, reason });
     state::put(role, &account)?;
-    set_valid_until(&row.name, Some(NEVER))?;
+    set_valid_until(role, Some(NEVER))?;
     LATER.with_borrow_mut(|later| later.push((role.to_u32(), Some(until))));
     Ok(())
 }
@@ -173,11 +190,11 @@ pub fn lock(role: pg_sys::Oid, until: Option<i64>, reason: Option<String>) -> Re
 /// Unlocks it, in the running transaction.
 pub fn unlock(role: pg_sys::Oid) -> Result<()> {
     let mut account = state::to_change(role)?;
-    if let (Some(lock), Some(row)) = (account.lock.take(), role::read(role)) {
+    if let Some(lock) = account.lock.take() {
         // Else whoever was not there for long would be disabled again.
         account.since = session::now();
         state::put(role, &account)?;
-        set_valid_until(&row.name, lock.valid_until)?;
+        set_valid_until(role, lock.valid_until)?;
     }
     LATER.with_borrow_mut(|later| later.push((role.to_u32(), None)));
     Ok(())
@@ -192,7 +209,7 @@ pub fn keep_locked(role: pg_sys::Oid, row: &role::Role, account: &mut Account) -
     };
     lock.valid_until = row.valid_until;
     state::put(role, account)?;
-    set_valid_until(&row.name, Some(NEVER))
+    set_valid_until(role, Some(NEVER))
 }
 
 /// Whether a login may ask for the key that proves labels: not all of them while it cannot be had.
@@ -224,45 +241,67 @@ fn is_due() -> bool {
 /// In the worker: what memory says goes into the roles, and what roles say goes into memory.
 fn write() {
     let now = session::now();
-    let done = (|| {
-        for (role, account) in state::all() {
-            match &account.lock {
-                Some(_) if !account.is_locked(now) => {
-                    unlock(role)?;
-                    audit::record(
-                        Class::Policy,
-                        &format!("role \"{}\": unlocked by time", session::role_name(role)),
-                    );
-                }
-                Some(lock) => {
-                    let until = lock.until;
-                    LATER.with_borrow_mut(|later| later.push((role.to_u32(), Some(until))));
-                }
-                None => {}
+    let (mut over, accounts) = (Vec::new(), state::all());
+    for (role, account) in accounts {
+        match &account.lock {
+            Some(_) if !account.is_locked(now) => over.push(role),
+            Some(lock) => {
+                let until = lock.until;
+                LATER.with_borrow_mut(|later| later.push((role.to_u32(), Some(until))));
             }
+            None => {}
         }
-        let unwritten = lockout::with(|table| table.unwritten(now)).unwrap_or_default();
-        for (id, locked) in unwritten {
-            let role = pg_sys::Oid::from(id);
-            match (locked, session::role_exists(role)) {
-                (Some(until), true) if state::get(role).kind != Kind::BreakGlass && super::is_in_force() => {
-                    lock(role, until, None)?;
-                    let name = session::role_name(role);
-                    audit::record(Class::Policy, &format!("role \"{name}\": locked after wrong passwords"));
-                }
-                // What cannot be written holds in memory.
-                (Some(_), true) => {}
-                _ => LATER.with_borrow_mut(|later| later.push((id, None))),
-            }
-            WRITTEN.with_borrow_mut(|written| written.push(id));
+    }
+    let unwritten = lockout::with(|table| table.unwritten(now)).unwrap_or_default();
+    if super::is_in_force() && !(over.is_empty() && unwritten.is_empty()) {
+        // Without the key, not every role waits for it.
+        super::or_raise(cluster::with(|_| Ok(())));
+    }
+    for role in over {
+        one(role, || unlock_by_time(role, now));
+    }
+    for (id, locked) in unwritten {
+        let role = pg_sys::Oid::from(id);
+        match (locked, session::role_exists(role)) {
+            (Some(until), true) if super::is_in_force() => one(role, || lock_by_guesses(role, until)),
+            // What cannot be written holds in memory.
+            (Some(_), true) => WRITTEN.with_borrow_mut(|written| written.push(id)),
+            _ => LATER.with_borrow_mut(|later| later.push((id, None))),
         }
-        Ok(())
-    })();
-    super::or_raise::<()>(done);
+    }
     // Locks do not wait for what is not urgent.
     if WRITTEN.with_borrow(Vec::is_empty) {
         sweep::run(now);
     }
+}
+
+/// Does something with one role. Where it fails, as where somebody holds the role in a transaction that does not end, the
+/// others do not wait for it, and it is tried again.
+fn one(role: pg_sys::Oid, f: impl FnOnce() -> Result<()>) {
+    if let Err(why) = attempt(f) {
+        pgrx::log!("pgpci: role \"{}\": its lock is not written yet: {why}", session::role_name(role));
+    }
+}
+
+fn unlock_by_time(role: pg_sys::Oid, now: i64) -> Result<()> {
+    // An officer may have locked it while this waited.
+    if state::to_change(role)?.is_locked(now) {
+        return Ok(());
+    }
+    unlock(role)?;
+    let name = session::role_name(role);
+    audit::record(Class::Policy, &format!("role \"{name}\": unlocked by time"));
+    Ok(())
+}
+
+fn lock_by_guesses(role: pg_sys::Oid, until: Option<i64>) -> Result<()> {
+    if state::to_change(role)?.kind != Kind::BreakGlass {
+        lock(role, until, None)?;
+        let name = session::role_name(role);
+        audit::record(Class::Policy, &format!("role \"{name}\": locked after wrong passwords"));
+    }
+    WRITTEN.with_borrow_mut(|written| written.push(role.to_u32()));
+    Ok(())
 }
 
 fn written() {
@@ -273,15 +312,14 @@ fn written() {
     sweep::done();
 }
 
-fn set_valid_until(name: &str, until: Option<i64>) -> Result<()> {
+fn set_valid_until(role: pg_sys::Oid, until: Option<i64>) -> Result<()> {
     // What was never limited is limited by infinity: there is no way back to nothing.
-    let text = match until {
+    let text: String = match until {
         Some(NEVER) => "-infinity".into(),
         None | Some(i64::MAX) => "infinity".into(),
         Some(moment) => session::iso_time(moment),
     };
-    let name = pgrx::spi::quote_identifier(name);
-    Ok(tables::writing(|| Spi::run(&format!("ALTER ROLE {name} VALID UNTIL '{text}'")))?)
+    tables::writing(|| role::set_valid_until(role, &text))
 }
 
 fn has_valid_password(role: pg_sys::Oid, now: i64) -> bool {
@@ -294,7 +332,7 @@ fn source() -> (u64, bool) {
     port::with_client(|client| {
         let mut hasher = DefaultHasher::new();
         client.host.hash(&mut hasher);
-        (hasher.finish(), client.host == LOCAL)
+        (hasher.finish(), client.host == port::LOCAL)
     })
     .unwrap_or_default()
 }

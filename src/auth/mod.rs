@@ -21,7 +21,7 @@ use pgrx::pg_sys;
 use crate::access::roles;
 use crate::error::Result;
 use crate::key::cluster;
-use crate::pg::{port, session};
+use crate::pg::{message, port, session};
 use limits::Limits;
 use state::Proof;
 
@@ -53,7 +53,7 @@ pub fn register() {
 
 /// Somebody sets the password of a role, with PostgreSQL's leave.
 pub fn check_password(role: &CStr, password: &CStr, is_verifier: bool) {
-    or_raise(change::check(&role.to_string_lossy(), password.to_bytes(), is_verifier));
+    or_raise(change::check(role.to_bytes(), password.to_bytes(), is_verifier));
 }
 
 /// A utility statement is about to run.
@@ -72,8 +72,12 @@ pub fn statement_ends(node: *mut pg_sys::Node) {
 
 /// A query has ended.
 pub fn query_ends() {
-    idle::keep();
-    arrival::keep();
+    // Settings go back to what they were after a transaction has ended, and an error outside of any stops clocks: again
+    // when the message is done with.
+    let is_limited = idle::keep() | arrival::keep();
+    if is_limited {
+        message::when_over(query_ends);
+    }
 }
 
 /// A query, or a function called by the protocol, is about to run.
@@ -83,10 +87,7 @@ pub fn refuse_restricted() {
 
 /// The authentication is over, with this status; no database is chosen yet.
 pub fn authenticated(status: i32) {
-    let Some(name) = port::with_client(|client| String::from_utf8_lossy(client.user).into_owned()) else {
-        return;
-    };
-    let role = session::role(&name);
+    let Some(role) = port::with_client(|client| session::role_by_name(client.user)) else { return };
     let is_in_force = is_in_force();
     let key = if is_in_force { cluster::at_hand() } else { None };
     let key = key.as_ref().map(|key| key.expose());
@@ -120,8 +121,7 @@ fn known(role: pg_sys::Oid, key: Option<&[u8; 32]>, is_in_force: bool) -> Accoun
 pub fn transaction(event: pg_sys::XactEvent::Type) {
     first_use::transaction(event);
     or_raise(lockout::transaction(event));
-    idle::keep();
-    arrival::keep();
+    query_ends();
 }
 
 fn or_raise<T>(result: Result<T>) -> T {

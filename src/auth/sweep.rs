@@ -9,7 +9,9 @@ use pgrx::pg_sys;
 use super::limits::Limits;
 use super::{arrival, lockout as locks, state};
 use crate::audit::{self, Class};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::key::cluster;
+use crate::pg::attempt::attempt;
 use crate::pg::local::Local;
 use crate::pg::{lockout, role, session};
 
@@ -59,30 +61,41 @@ fn write(now: i64) -> Result<()> {
     }
     let behind: Vec<(u32, i64)> =
         lockout::with_logins(|logins| logins.unwritten(GRAIN).collect()).unwrap_or_default();
+    // Without the key, not every role waits for it.
+    cluster::with(|_| Ok(()))?;
+    // Somebody may hold a role in a transaction that does not end: the others do not wait for it.
+    let mut failed = None;
     for (id, last) in behind {
-        let role = pg_sys::Oid::from(id);
-        if !session::role_exists(role) {
-            WRITTEN.with_borrow_mut(|written| written.push((id, 0)));
-            continue;
-        }
-        if let Some(account) = state::proven(role)? {
-            state::put(role, &since(Account { last_login: last, ..account }, now))?;
-        }
-        WRITTEN.with_borrow_mut(|written| written.push((id, last)));
+        failed = attempt(|| write_last(id, last, now)).err().or(failed);
     }
     for role in role::all() {
-        let account = state::get(role);
-        if account.since == 0 {
-            if let Some(account) = state::proven(role)? {
-                state::put(role, &since(account, now))?;
-            }
-        } else if account.lock.is_none() && arrival::is_inactive(role, &Limits::of(&account), &account) {
-            locks::lock(role, None, Some("no login for too long".into()))?;
-            let name = session::role_name(role);
-            audit::record(Class::Policy, &format!("role \"{name}\": disabled: no login for too long"));
-        }
+        failed = attempt(|| look_at(role, now)).err().or(failed);
     }
     lockout::with_logins(|logins| logins.swept = now);
+    failed.map_or(Ok(()), |why| Err(Error::state(why)))
+}
+
+fn write_last(id: u32, last: i64, now: i64) -> Result<()> {
+    let role = pg_sys::Oid::from(id);
+    let is_there = session::role_exists(role);
+    if is_there && let Some(account) = state::proven(role)? {
+        state::put(role, &since(Account { last_login: last, ..account }, now))?;
+    }
+    WRITTEN.with_borrow_mut(|written| written.push((id, if is_there { last } else { 0 })));
+    Ok(())
+}
+
+fn look_at(role: pg_sys::Oid, now: i64) -> Result<()> {
+    let account = state::get(role);
+    if account.since == 0 {
+        if let Some(account) = state::proven(role)? {
+            state::put(role, &since(account, now))?;
+        }
+    } else if account.lock.is_none() && arrival::is_inactive(role, &Limits::of(&account), &account) {
+        locks::lock(role, None, Some("no login for too long".into()))?;
+        let name = session::role_name(role);
+        audit::record(Class::Policy, &format!("role \"{name}\": disabled: no login for too long"));
+    }
     Ok(())
 }
 

@@ -2,10 +2,10 @@
 //! neither a crash nor a restart forgets them.
 
 use std::fs::OpenOptions;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 
 use pgpci_core::lockout::Table;
 use pgpci_core::logins::Logins;
@@ -14,7 +14,7 @@ use pgrx::{PGRXSharedMemory, PgLwLock, pg_guard, pg_sys};
 use crate::pg::mailbox;
 
 /// The first bytes of the file; another version of it begins anew.
-const MAGIC: [u8; 16] = *b"pgpci lockout 2\0";
+const MAGIC: [u8; 16] = *b"pgpci lockout 3\0";
 
 #[repr(C)]
 struct Mapped {
@@ -44,6 +44,8 @@ unsafe impl PGRXSharedMemory for Fresh {}
 // SAFETY: the name is a static string, used once.
 static LOCK: PgLwLock<Fresh> = unsafe { PgLwLock::new(c"pgpci_lockout") };
 static MAPPED: AtomicPtr<Mapped> = AtomicPtr::new(std::ptr::null_mut());
+// The file, open for as long as the server runs; -1: none.
+static FILE: AtomicI32 = AtomicI32::new(-1);
 
 /// Maps the file and registers the lock; called once, while the library is preloaded.
 pub fn register(path: &Path) {
@@ -80,28 +82,43 @@ pub fn register(path: &Path) {
         }
     }
     MAPPED.store(place, Ordering::Relaxed);
+    if let Some(file) = file.ok().filter(|_| descriptor.is_some()) {
+        FILE.store(file.into_raw_fd(), Ordering::Relaxed);
+    }
 }
 
 /// Runs `f` on the table; nothing in it may raise. None where there is no memory.
 pub fn with<T>(f: impl FnOnce(&mut Table) -> T) -> Option<T> {
-    let place = MAPPED.load(Ordering::Relaxed);
-    if place.is_null() {
-        return None;
-    }
-    let _guard = LOCK.exclusive();
-    // SAFETY: mapped for the life of the process; LOCK makes this the only reference.
-    Some(f(unsafe { &mut (*place).table }))
+    // SAFETY: a valid place.
+    with_place(|place| f(unsafe { &mut (*place).table }))
 }
 
 /// The same on logins that succeeded.
 pub fn with_logins<T>(f: impl FnOnce(&mut Logins) -> T) -> Option<T> {
+    // SAFETY: as above.
+    with_place(|place| f(unsafe { &mut (*place).logins }))
+}
+
+/// Mapped for the life of the process; LOCK makes this the only reference.
+fn with_place<T>(f: impl FnOnce(*mut Mapped) -> T) -> Option<T> {
     let place = MAPPED.load(Ordering::Relaxed);
     if place.is_null() {
         return None;
     }
     let _guard = LOCK.exclusive();
-    // SAFETY: as above.
-    Some(f(unsafe { &mut (*place).logins }))
+    keep_length().then(|| f(place))
+}
+
+/// Whoever empties the file by mistake would end every process that looks at what is mapped of it, one after the other:
+/// it gets its length back, with zeros, which mean something. False where there is no room for that.
+fn keep_length() -> bool {
+    let (file, size) = (FILE.load(Ordering::Relaxed), size_of::<Mapped>() as i64);
+    // SAFETY: a file that stays open, and a structure of the kernel's, to be filled.
+    unsafe {
+        let mut about: libc::stat = std::mem::zeroed();
+        let is_short = file >= 0 && libc::fstat(file, &raw mut about) == 0 && about.st_size < size;
+        !is_short || libc::posix_fallocate(file, 0, size) == 0
+    }
 }
 
 /// Has the worker look.

@@ -57,6 +57,13 @@ impl<'a> Message<'a> {
         unsafe { with_text(self.data.detail, f) }
     }
 
+    /// Neither log nor client is told where in the code it was raised.
+    pub fn forget_place(&mut self) {
+        self.data.filename = std::ptr::null();
+        self.data.funcname = std::ptr::null();
+        self.data.lineno = 0;
+    }
+
     /// Nobody else is told of it: the one change that PostgreSQL allows.
     pub fn keep_out_of_log(&mut self) {
         self.data.output_to_server = false;

@@ -4,6 +4,7 @@
 pub mod activity;
 pub mod analyze;
 pub mod app_user;
+pub mod attempt;
 pub mod audited;
 pub mod binder;
 pub mod call;
@@ -34,6 +35,7 @@ pub mod lock_worker;
 pub mod lockout;
 pub mod log;
 pub mod mailbox;
+pub mod message;
 pub mod nodes;
 pub mod operand;
 pub mod partition;

@@ -1,7 +1,9 @@
 //! The client on the other side, as the server knows it before any catalog can be read.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::io::Write;
 use std::mem::offset_of;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use pgrx::pg_sys;
 
@@ -94,11 +96,16 @@ pub fn has_tls() -> bool {
     }
 }
 
+/// What stands for the address of the local socket.
+pub const LOCAL: &[u8] = b"[local]";
+
 /// What is known of a client; empty where it is not.
 #[derive(Clone, Copy, Default)]
 pub struct Client<'a> {
-    /// Its address, or `[local]`.
+    /// Its address in digits, or `[local]`: never a name, which is whatever the address's owner says.
     pub host: &'a [u8],
+    /// The same; None for the local socket, and where it is not known.
+    pub address: Option<IpAddr>,
     /// Its port.
     pub port: u16,
     /// The role that it asked for.
@@ -131,13 +138,45 @@ pub fn with_client<T>(f: impl FnOnce(Client) -> T) -> Option<T> {
             whole.iter().position(|byte| *byte == b':').map_or(whole, |at| &whole[at + 1..])
         };
         let number = std::str::from_utf8(text(port.remote_port)).ok().and_then(|it| it.parse().ok());
+        let address = address(&port.raddr);
+        let mut digits = [0; 64];
+        let host = match address {
+            Some(address) => {
+                let room = digits.len();
+                let mut rest = &mut digits[..];
+                // 45 bytes are the longest.
+                let _ = write!(rest, "{address}");
+                let used = room - rest.len();
+                &digits[..used]
+            }
+            None if c_int::from(port.raddr.addr.ss_family) == libc::AF_UNIX => LOCAL,
+            None => &[],
+        };
         Some(f(Client {
-            host: text(port.remote_host),
+            host,
+            address,
             port: number.unwrap_or(0),
             user: text(port.user_name),
             database: text(port.database_name),
             identity,
         }))
+    }
+}
+
+fn address(client: &pg_sys::SockAddr) -> Option<IpAddr> {
+    // SAFETY: storage that is large enough for, and aligned as, the address of the family that it names.
+    unsafe {
+        match c_int::from(client.addr.ss_family) {
+            libc::AF_INET => {
+                let it = &*(&raw const client.addr).cast::<libc::sockaddr_in>();
+                Some(Ipv4Addr::from_bits(u32::from_be(it.sin_addr.s_addr)).into())
+            }
+            libc::AF_INET6 => {
+                let it = &*(&raw const client.addr).cast::<libc::sockaddr_in6>();
+                Some(Ipv6Addr::from(it.sin6_addr.s6_addr).into())
+            }
+            _ => None,
+        }
     }
 }
 

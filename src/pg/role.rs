@@ -2,9 +2,10 @@
 
 use std::ffi::CStr;
 
-use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
+use pgrx::{Spi, pg_sys};
 
+use crate::error::{Error, Result};
 use crate::pg::nodes::list;
 use crate::pg::session;
 use crate::pg::statement::{role_named, role_of};
@@ -18,8 +19,6 @@ pub struct Role {
     pub password: Option<String>,
     /// Until when the password counts, in microseconds of PostgreSQL's epoch.
     pub valid_until: Option<i64>,
-    /// Whether it may log in.
-    pub can_login: bool,
 }
 
 /// The role, as the running command has left it.
@@ -30,7 +29,6 @@ pub fn read(role: pg_sys::Oid) -> Option<Role> {
         name: session::role_name(role),
         password: row.named("rolpassword"),
         valid_until: row.named::<pgrx::datum::TimestampWithTimeZone>("rolvaliduntil").map(i64::from),
-        can_login: row.named("rolcanlogin").unwrap_or(false),
     })
 }
 
@@ -49,8 +47,8 @@ pub fn all() -> Vec<pg_sys::Oid> {
 
 /// A statement about one role.
 pub enum Statement {
-    /// CREATE ROLE, USER or GROUP with this name.
-    Creates(String),
+    /// CREATE ROLE, USER or GROUP with this name, in whatever encoding.
+    Creates(Vec<u8>),
     /// ALTER ROLE or USER.
     Alters {
         /// The role.
@@ -76,7 +74,7 @@ pub fn statement(node: *mut pg_sys::Node) -> Option<Statement> {
         match (*node).type_ {
             NodeTag::T_CreateRoleStmt => {
                 let name = (*node.cast::<pg_sys::CreateRoleStmt>()).role;
-                Some(Statement::Creates(CStr::from_ptr(name).to_string_lossy().into_owned()))
+                Some(Statement::Creates(CStr::from_ptr(name).to_bytes().to_vec()))
             }
             NodeTag::T_AlterRoleStmt => {
                 let alter = &*node.cast::<pg_sys::AlterRoleStmt>();
@@ -101,10 +99,15 @@ pub fn is_harmless(node: *mut pg_sys::Node) -> bool {
     // SAFETY: a valid parse tree; the tag says what the node is.
     unsafe {
         match (*node).type_ {
-            NodeTag::T_TransactionStmt
-            | NodeTag::T_VariableShowStmt
-            | NodeTag::T_DiscardStmt
-            | NodeTag::T_DeallocateStmt => true,
+            NodeTag::T_TransactionStmt => {
+                use pg_sys::TransactionStmtKind as K;
+                // What was prepared does more than end one's own transaction.
+                !matches!(
+                    (*node.cast::<pg_sys::TransactionStmt>()).kind,
+                    K::TRANS_STMT_PREPARE | K::TRANS_STMT_COMMIT_PREPARED | K::TRANS_STMT_ROLLBACK_PREPARED
+                )
+            }
+            NodeTag::T_VariableShowStmt | NodeTag::T_DiscardStmt | NodeTag::T_DeallocateStmt => true,
             NodeTag::T_VariableSetStmt => {
                 let name = (*node.cast::<pg_sys::VariableSetStmt>()).name;
                 !name.is_null()
@@ -142,6 +145,21 @@ pub fn scram_iterations() -> Option<u32> {
         let text = pg_sys::GetConfigOption(c"scram_iterations".as_ptr(), true, false);
         if text.is_null() { None } else { CStr::from_ptr(text).to_str().ok()?.parse().ok() }
     }
+}
+
+/// Sets VALID UNTIL of a role, whatever the encoding of its name.
+pub fn set_valid_until(role: pg_sys::Oid, until: &str) -> Result<()> {
+    // SAFETY: the name is a C string or null, and the statement ends with a zero; connected while it runs.
+    let done = unsafe {
+        let name = pg_sys::GetUserNameFromId(role, true);
+        if name.is_null() {
+            return Ok(());
+        }
+        let name = CStr::from_ptr(pg_sys::quote_identifier(name)).to_bytes();
+        let statement = [b"ALTER ROLE ", name, b" VALID UNTIL '", until.as_bytes(), b"'\0"].concat();
+        Spi::connect(|_| pg_sys::SPI_execute(statement.as_ptr().cast(), false, 0))
+    };
+    if done == pg_sys::SPI_OK_UTILITY as i32 { Ok(()) } else { Err(Error::state("the role was not altered")) }
 }
 
 /// Makes what the running command did visible to what follows.

@@ -64,6 +64,11 @@ pub fn role_name(role: pg_sys::Oid) -> String {
 
 /// The role of this name, if there is one.
 pub fn role(name: &str) -> Option<pg_sys::Oid> {
+    role_by_name(name.as_bytes())
+}
+
+/// The same by a name in whatever encoding: the catalog has it as it was typed.
+pub fn role_by_name(name: &[u8]) -> Option<pg_sys::Oid> {
     let name = CString::new(name).ok()?;
     // SAFETY: missing_ok.
     let oid = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };

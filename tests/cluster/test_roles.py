@@ -48,7 +48,7 @@ CHANGES = {
 STATE = """
 SELECT (SELECT array_agg((roleid::regrole::text, member::regrole::text, admin_option)::text ORDER BY 1) FROM (SELECT * FROM pg_auth_members ORDER BY roleid, member) m),
        (SELECT array_agg((rolname, rolsuper, rolcanlogin)::text ORDER BY oid) FROM pg_roles),
-       (SELECT array_agg((objoid, label)::text ORDER BY objoid) FROM pg_shseclabel WHERE provider <> 'pgpci_account')
+       (SELECT array_agg((objoid, label)::text ORDER BY objoid) FROM pg_shseclabel WHERE provider = 'pgpci')
 """
 
 
@@ -114,3 +114,17 @@ def test_refusals_are_recorded(guarded):
 def test_a_label_from_elsewhere_binds_nobody(guarded):
     """As pg_dumpall of another cluster brings it."""
     guarded.execute("CREATE ROLE restored; SECURITY LABEL FOR pgpci ON ROLE restored IS 'pgpci:1'; GRANT restored TO plain; DROP ROLE restored")
+
+
+@pytest.mark.parametrize("ending", ["GRANT pci_officer TO plain", "ALTER ROLE pci_custodian RENAME TO pci_cleaner"])
+def test_our_own_script_lends_nobody_its_rights(guarded, ending):
+    """What an event trigger does while the extension is made is not what the extension does."""
+    guarded.execute("CREATE DATABASE elsewhere")
+    try:
+        guarded.execute(f"""
+            CREATE FUNCTION raid() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN EXECUTE '{ending}'; END $$;
+            CREATE EVENT TRIGGER raid ON ddl_command_end WHEN TAG IN ('CREATE OPERATOR') EXECUTE FUNCTION raid()""", dbname="elsewhere")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="relies on role"):
+            guarded.execute("CREATE EXTENSION pgpci", dbname="elsewhere")
+    finally:
+        guarded.execute("DROP DATABASE elsewhere WITH (FORCE)")

@@ -6,8 +6,8 @@
 pub const ROLES: usize = 2048;
 /// Pairs of a role and a source, and sources: the one that failed longest ago gives way.
 pub const SOURCES: usize = 1024;
-/// A client that tries with TLS and then without counts once, but only so often: all in all, guesses stay within ten.
-const MAX_PAIRS: u32 = 4;
+/// PCI DSS 8.3.4. A client that tries with TLS and then without counts once, as long as guesses stay within this.
+const MAX_GUESSES: u32 = 10;
 /// In so much time, in microseconds.
 const PAIR_TIME: i64 = 2_000_000;
 const HOUR: i64 = 3_600_000_000;
@@ -57,7 +57,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Entry {
-    /// Whose; 0: a free place.
+    /// A role, or a source; 0: a free place.
     key: u64,
     /// The last failure.
     last: i64,
@@ -72,6 +72,9 @@ pub struct Entry {
     tls: u32,
     /// Whether the lock, or its end, is written in the role.
     written: u32,
+    /// Of a pair with a source, the role.
+    of: u32,
+    unused: u32,
 }
 
 /// All that is counted.
@@ -109,17 +112,18 @@ impl Table {
             entry.count(attempt);
         }
         let places = if attempt.by_source { &mut self.pairs[..] } else { &mut self.roles[..] };
-        let Some(entry) = place(places, key(attempt), now) else { return Outcome::Full };
+        let (key, of) = key(attempt);
+        let Some(entry) = place_of(places, key, of, now) else { return Outcome::Full };
         entry.rebase(now);
         if entry.is_locked(now) {
             return Outcome::Ignored;
         }
         if entry.until != 0 {
             // A lock that is over leaves nothing behind.
-            *entry = Entry { key: entry.key, ..Entry::default() };
+            *entry = Entry { key, of, ..Entry::default() };
         }
         entry.forgive(now, rules.forgive_after);
-        if entry.is_second_half(attempt) {
+        if entry.is_second_half(attempt, rules) {
             entry.tls = 0;
             entry.pairs += 1;
             return Outcome::Ignored;
@@ -144,9 +148,8 @@ impl Table {
 
     /// Whether the role is locked, or its source is locked out of it.
     pub fn is_locked(&self, role: u32, source: u64, now: i64) -> bool {
-        let pair = pair_key(role, source);
         find(&self.roles, u64::from(role)).is_some_and(|it| it.is_locked(now))
-            || find(&self.pairs, pair).is_some_and(|it| it.is_locked(now))
+            || self.pairs.iter().any(|it| it.is(source | 1, role) && it.is_locked(now))
     }
 
     /// Whether a source has failed so often that it is heard no more for now.
@@ -161,10 +164,10 @@ impl Table {
 
     /// A login of the role succeeded.
     pub fn succeed(&mut self, role: u32, source: u64) {
-        for (places, key) in
-            [(&mut self.roles[..], u64::from(role)), (&mut self.pairs[..], pair_key(role, source))]
+        for (places, key, of) in
+            [(&mut self.roles[..], u64::from(role), 0), (&mut self.pairs[..], source | 1, role)]
         {
-            if let Some(entry) = places.iter_mut().find(|it| it.key == key && it.until == 0) {
+            if let Some(entry) = places.iter_mut().find(|it| it.is(key, of) && it.until == 0) {
                 *entry = Entry::default();
             }
         }
@@ -182,8 +185,9 @@ impl Table {
 
     /// Forgets a role: it was unlocked, or is gone.
     pub fn forget(&mut self, role: u32) {
-        let is_of = |it: &&mut Entry| it.key != 0 && it.key as u32 == role;
-        self.roles.iter_mut().chain(&mut self.pairs).filter(is_of).for_each(|it| *it = Entry::default());
+        let roles = self.roles.iter_mut().filter(|it| it.key == u64::from(role));
+        let pairs = self.pairs.iter_mut().filter(|it| it.key != 0 && it.of == role);
+        roles.chain(pairs).for_each(|it| *it = Entry::default());
     }
 
     /// The roles that are locked.
@@ -224,6 +228,10 @@ impl Table {
 }
 
 impl Entry {
+    fn is(&self, key: u64, of: u32) -> bool {
+        self.key == key && self.of == of
+    }
+
     /// A lock that is over is unwritten, whatever was written of it.
     fn is_unwritten(&self, now: i64) -> bool {
         self.key != 0 && self.until != 0 && (self.written == 0 || !self.is_locked(now))
@@ -259,13 +267,13 @@ impl Entry {
         }
     }
 
-    fn is_second_half(&self, attempt: &Attempt) -> bool {
+    fn is_second_half(&self, attempt: &Attempt, rules: &Rules) -> bool {
         self.tls == 1
             && !attempt.tls
             && self.failures > 0
             && self.source == attempt.source
             && attempt.now - self.last < PAIR_TIME
-            && self.pairs < MAX_PAIRS
+            && self.pairs < MAX_GUESSES.saturating_sub(rules.max_failures)
     }
 
     fn count(&mut self, attempt: &Attempt) {
@@ -276,30 +284,33 @@ impl Entry {
     }
 }
 
-fn key(attempt: &Attempt) -> u64 {
-    if attempt.by_source { pair_key(attempt.role, attempt.source) } else { u64::from(attempt.role) }
-}
-
-fn pair_key(role: u32, source: u64) -> u64 {
-    ((source >> 32) | 1) << 32 | u64::from(role)
+fn key(attempt: &Attempt) -> (u64, u32) {
+    if attempt.by_source { (attempt.source | 1, attempt.role) } else { (u64::from(attempt.role), 0) }
 }
 
 fn find(places: &[Entry], key: u64) -> Option<&Entry> {
     places.iter().find(|it| it.key == key)
 }
 
-/// The entry of a key; a new one in a free place, else in that of whoever is not locked and failed longest ago.
 fn place(places: &mut [Entry], key: u64, now: i64) -> Option<&mut Entry> {
-    let found = places.iter().position(|it| it.key == key).or_else(|| {
+    place_of(places, key, 0, now)
+}
+
+/// The entry of a key; a new one in a free place, else in that of whoever is not locked and failed longest ago, else in
+/// that of whose lock was longest ago and is in the role itself, or of a source: who has many of those is still counted.
+fn place_of(places: &mut [Entry], key: u64, of: u32, now: i64) -> Option<&mut Entry> {
+    let found = places.iter().position(|it| it.is(key, of)).or_else(|| {
         let free = places.iter().position(|it| it.key == 0);
-        let gives_way = |(_, it): &(usize, &Entry)| !it.is_locked(now);
-        free.or_else(|| {
-            places.iter().enumerate().filter(gives_way).min_by_key(|(_, it)| it.last).map(|(i, _)| i)
-        })
+        let oldest = |gives_way: &dyn Fn(&Entry) -> bool| {
+            let those = places.iter().enumerate().filter(|(_, it)| gives_way(it));
+            those.min_by_key(|(_, it)| it.last).map(|(i, _)| i)
+        };
+        free.or_else(|| oldest(&|it| !it.is_locked(now)))
+            .or_else(|| oldest(&|it| it.written != 0 || it.of != 0))
     })?;
     let entry = &mut places[found];
-    if entry.key != key {
-        *entry = Entry { key, ..Entry::default() };
+    if !entry.is(key, of) {
+        *entry = Entry { key, of, ..Entry::default() };
     }
     Some(entry)
 }

@@ -14,7 +14,7 @@
 //! `OPTIONS (password '…')`, `password => '…'`, `'password', '…'`, JSON), with or without quotes
 //! after `=` (connection strings); `scheme://user:…@host`; SCRAM verifiers and md5 hashes of
 //! passwords; every literal in the arguments of `crypt`, `encrypt`, `pgp_sym_encrypt` and all other
-//! functions with `crypt` in their name, and of `hmac`. Literals are understood in every form:
+//! functions with `crypt` in their name, of `hmac`, and of those whose name ends in `password`. Literals are understood in every form:
 //! `'…'` with doubled quotes and continued on the next line, `E'…'`, `U&'…'`, `$tag$…$tag$`,
 //! nested in another literal; comments may come between. A literal without an end is hidden to the
 //! end of the text.

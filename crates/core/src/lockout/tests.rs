@@ -92,6 +92,12 @@ fn an_attempt_with_and_without_tls_counts_once_but_not_for_ever() {
         guesses += 1;
     }
     assert_eq!(guesses, 10);
+    // Nor more where ten are allowed.
+    let (rules, mut table) = (Rules { max_failures: 10, ..RULES }, Box::<Table>::default());
+    for guess in 0..10 {
+        table.fail(if guess % 2 == 0 { &with } else { &without }, &rules);
+    }
+    assert!(table.is_locked(16_400, 0, NOW));
 }
 
 #[test]
@@ -102,6 +108,26 @@ fn a_stranger_does_not_lock_out_a_service() {
     assert!(table.is_locked(16_400, attempt.source, NOW));
     assert!(!table.is_locked(16_400, 9 << 32, NOW));
     assert_eq!(table.locked(NOW).count(), 0);
+}
+
+#[test]
+fn whose_number_resembles_a_services_locks_out_himself() {
+    let mut table = Box::<Table>::default();
+    let (own, likeness) = ((7 << 32) | 5, (7 << 32) | 9);
+    fail_times(&mut table, &Attempt { by_source: true, source: likeness, ..at(NOW) }, 6);
+    assert!(table.is_locked(16_400, likeness, NOW));
+    assert!(!table.is_locked(16_400, own, NOW));
+}
+
+#[test]
+fn whoever_has_many_sources_is_still_counted() {
+    let mut table = Box::<Table>::default();
+    let by =
+        |source: usize| Attempt { by_source: true, source: (source as u64) << 32, ..at(NOW + source as i64) };
+    for source in 1..=2 * SOURCES {
+        assert_eq!(fail_times(&mut table, &by(source), 6)[5], Outcome::Locked, "{source}");
+    }
+    assert!(table.is_locked(16_400, by(2 * SOURCES).source, NOW + HOUR / 4));
 }
 
 #[test]
@@ -136,7 +162,11 @@ fn a_full_table_keeps_its_locks() {
     }
     assert_eq!(table.fail(&by(5_000), &RULES), Outcome::Full);
     assert_eq!(table.locked(NOW).count(), ROLES);
-    // One that is not locked gives way.
+    // One whose lock is in the role itself gives way, and one that is not locked.
+    table.set_written(7);
+    assert_eq!(table.fail(&by(5_002), &RULES), Outcome::Counted(1));
+    assert!(!table.is_locked(7, 0, NOW));
+    fail_times(&mut table, &by(5_002), 5);
     table.forget(3);
     fail_times(&mut table, &by(5_000), 3);
     assert_eq!(table.fail(&by(5_001), &RULES), Outcome::Counted(1));
@@ -189,6 +219,7 @@ proptest! {
         let entry = Entry {
             key: 16_400, last: words[0], until: words[1], source: words[2] as u64,
             failures: words[3] as u32, pairs: words[4] as u32, tls: words[5] as u32, written: 0,
+            of: 0, unused: 0,
         };
         table.roles[0] = entry;
         table.sources[0] = Entry { key: (7 << 32) | 1, ..entry };

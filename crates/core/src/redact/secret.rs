@@ -37,6 +37,13 @@ pub(super) fn after_key(text: &mut impl Text, hit: usize, done: &mut usize, foun
     }
     let closing = closing_quotes(bytes, hit, key_end);
     let after = skip_space(bytes, key_end + closing);
+    // What a function of that name is given, such as `pci.check_password('…')`.
+    if at(bytes, after) == b'(' {
+        if hit >= *done {
+            *done = hide_arguments(text, after, found);
+        }
+        return after;
+    }
     let (separator, len) = match (at(bytes, after), at(bytes, after + 1)) {
         (b'=', b'>') => (Separator::Other, 2),
         (b':', b'=') => (Separator::Assign, 2),

@@ -23,6 +23,23 @@ fn unchanged(texts: &[&str]) {
 }
 
 #[test]
+fn what_a_function_of_passwords_is_given() {
+    for (before, after) in [
+        ("SELECT pci.check_password('", "')"),
+        ("SELECT pci . check_password ( '", "' ), 1"),
+        ("SELECT pci.\"check_password\"($x$", "$x$)"),
+        ("SELECT set_password('ann', '", "')"),
+    ] {
+        let hidden = before.replace("'ann'", "'***'");
+        check(format!("{before}otter-99{after}").as_bytes(), format!("{hidden}********{after}").as_bytes());
+    }
+    unchanged(&[
+        "COMMENT ON FUNCTION pci.check_password(text) IS 'x'",
+        "INSERT INTO t (id, password) VALUES (1, 2)",
+    ]);
+}
+
+#[test]
 fn card_numbers_in_every_place() {
     for (before, after) in [
         ("", ""),
