@@ -25,6 +25,10 @@ def refused(conn, sql, match):
 def test_what_was_taken_back_renews_no_old_password(travelling):  # noqa: F811
     one, go = travelling
     password = add(one, "kate", "person")
+    # Else it would be disabled, too.
+    go(89 * 86400)
+    with one.connect("kate", password=password) as conn:
+        conn.execute("SELECT 1")
     go(91 * 86400)
     with one.connect("kate", password=password) as conn:
         conn.execute(f"BEGIN; SAVEPOINT s; ALTER ROLE kate PASSWORD '{OTHER}'; ROLLBACK TO s; COMMIT")
@@ -170,6 +174,8 @@ def test_names_in_another_encoding(guarded):
         assert not wire.is_in(wire.try_password(guarded, user, second))
         until(lambda: conn.execute("SELECT rolvaliduntil = '-infinity' FROM pg_roles WHERE rolname = 'ren\u00e9'").fetchone()[0], "written")
         conn.execute("DROP ROLE \"ren\u00e9\"")
+        hba.write_bytes(old)
+        conn.execute("SELECT pg_reload_conf()")
 
 
 def test_a_password_that_is_tried_out_is_nowhere(fresh_cluster):
