@@ -368,7 +368,9 @@ unsafe extern "C-unwind" fn object_access(
 
 #[pg_guard]
 unsafe extern "C-unwind" fn function_own(function: pg_sys::Oid) {
-    audit::calls(function)
+    audit::calls(function);
+    // By the fast path nothing else tells of it.
+    auth::query_ends()
 }
 
 #[pg_guard]
