@@ -83,7 +83,10 @@ pub fn message(message: &mut Message) {
         });
         log::show_client_text();
     }
-    if log::with_client_text(|text| holds(text, PASSWORD_FUNCTION)) {
+    let mut has_parameters = false;
+    message.for_each_text(|text| has_parameters |= holds(text, PARAMETERS));
+    // Wherever it stands: a statement may be long.
+    if has_parameters && log::with_client_text(|text| contains(text, PASSWORD_FUNCTION)) {
         message.for_each_text(|text| {
             if holds(text, PARAMETERS) {
                 literals_in_place(text);
@@ -111,10 +114,13 @@ fn role_literals(text: &mut [u8]) -> bool {
     ROLES.iter().any(|words| holds(text, words)) && !literals_in_place(text).is_empty()
 }
 
-/// Whether the text begins with, or near its beginning has, these words.
+/// Whether the text has these words near its beginning.
 fn holds(text: &[u8], words: &[u8]) -> bool {
-    let beginning = &text[..text.len().min(BEGINNING)];
-    beginning.windows(words.len()).any(|it| it.eq_ignore_ascii_case(words))
+    contains(&text[..text.len().min(BEGINNING)], words)
+}
+
+fn contains(text: &[u8], words: &[u8]) -> bool {
+    text.windows(words.len()).any(|it| it.eq_ignore_ascii_case(words))
 }
 
 /// Constants in a tree that `debug_print_…` prints: their bytes as numbers, and strings.

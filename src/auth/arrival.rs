@@ -86,8 +86,7 @@ pub fn arrived(role: pg_sys::Oid, account_is_personal: bool) {
     keep();
 }
 
-/// A statement or transaction has ended; an error among them may have stopped all clocks.
-/// Whether there is an end.
+/// A statement or transaction has ended; an error among them may have stopped all clocks. Whether the session has an end.
 pub fn keep() -> bool {
     let has_end = END.get() != i64::MAX;
     if has_end {

@@ -42,14 +42,7 @@ pub fn unwrap(ring: &Ring, key: &Key) -> Result<()> {
 
 /// The same for a key that is of no database.
 pub fn unwrap_in(context: &Context, key: &Key) -> Result<()> {
-    let question = Question {
-        ask: Ask::Unwrap,
-        context,
-        by: (&key.provider, &key.kek),
-        to: ("", ""),
-        blob: &key.wrapped,
-    };
-    question.ask().map(|_| ())
+    Question::unwrap(context, key).ask().map(|_| ())
 }
 
 /// The database that a key belongs to: those of accounts are the cluster's.
@@ -59,13 +52,7 @@ fn database_of(purpose: Purpose) -> u32 {
 
 /// Has a key that is of no database unwrapped into a slot, without waiting for it; what fails is told to nobody.
 pub fn unwrap_later(context: &Context, key: &Key) {
-    let question = Question {
-        ask: Ask::Unwrap,
-        context,
-        by: (&key.provider, &key.kek),
-        to: ("", ""),
-        blob: &key.wrapped,
-    };
+    let question = Question::unwrap(context, key);
     if question.check().is_ok() {
         let _ = question.post(Waiter::Nobody).map(std::mem::forget);
     }
@@ -77,13 +64,7 @@ pub fn unwrap_ahead(ring: &Ring, key: &Key) -> Result<()> {
         return Ok(());
     }
     let context = ring.context(key.vault, key.id, key.purpose)?;
-    let question = Question {
-        ask: Ask::Unwrap,
-        context: &context,
-        by: (&key.provider, &key.kek),
-        to: ("", ""),
-        blob: &key.wrapped,
-    };
+    let question = Question::unwrap(&context, key);
     // Taken back by nobody: the broker clears it.
     question.check()?;
     question.post(Waiter::Nobody).map(std::mem::forget)
@@ -171,7 +152,12 @@ pub(super) struct Question<'a> {
     pub(super) blob: &'a [u8],
 }
 
-impl Question<'_> {
+impl<'a> Question<'a> {
+    /// For a key as it is wrapped now.
+    fn unwrap(context: &'a Context, key: &'a Key) -> Self {
+        let by = (key.provider.as_str(), key.kek.as_str());
+        Self { ask: Ask::Unwrap, context, by, to: ("", ""), blob: &key.wrapped }
+    }
     /// What this database may not ask for is not asked.
     fn check(&self) -> Result<()> {
         if self.ask != Ask::Generate {

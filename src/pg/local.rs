@@ -1,5 +1,5 @@
-//! Variables of one backend, where a thread-local one would be asked several times a statement: that takes a call each
-//! time, and code of a library that every statement comes by is read from far away.
+//! Variables of one backend. A thread-local one costs a library a call each time it is asked for, and some of these are
+//! asked for several times a statement.
 
 use std::cell::RefCell;
 use std::ops::Deref;

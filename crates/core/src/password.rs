@@ -82,7 +82,7 @@ impl Weakness {
             Weakness::NoUpper => "Use at least one upper-case letter.".into(),
             Weakness::NoLower => "Use at least one lower-case letter.".into(),
             Weakness::NoSpecial => "Use at least one character that is neither a letter nor a digit.".into(),
-            Weakness::HoldsName => "Use one without it.".into(),
+            Weakness::HoldsName => "Use one without the name of the role.".into(),
             Weakness::Common => {
                 "Use one that nobody would try: several unrelated words, or a random one.".into()
             }
