@@ -4,6 +4,7 @@
 mod tests {
     use std::collections::HashSet;
 
+    use pgrx::pg_sys::NodeTag;
     use pgrx::prelude::*;
 
     use crate::key::nonce;
@@ -56,10 +57,10 @@ mod tests {
     #[pg_test]
     fn a_statement_inside_another_writes_its_own() {
         let typed = next();
-        let outer = activity::enter(Kind::Write(activity::new_write()));
+        let outer = activity::enter_statement(Kind::Write(activity::new_write()), NodeTag::T_Invalid);
         let of_outer = next();
         assert!(nonce::is_mine_to_write(&typed) && nonce::is_mine_to_write(&of_outer));
-        let inner = activity::enter(Kind::Write(activity::new_write()));
+        let inner = activity::enter_statement(Kind::Write(activity::new_write()), NodeTag::T_Invalid);
         let of_inner = next();
         assert!(!nonce::is_mine_to_write(&typed) && !nonce::is_mine_to_write(&of_outer));
         assert!(nonce::is_mine_to_write(&of_inner));

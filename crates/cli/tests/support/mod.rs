@@ -1,7 +1,7 @@
 //! A real `pgpci keyd` on one end of a socket pair, and what the broker would do on the other.
 #![allow(dead_code)] // each test program uses a part of it
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -77,7 +77,11 @@ impl Keyd {
             if let Some(response) = self.decoder.next::<Response>().expect("a frame") {
                 return response;
             }
-            let len = self.socket.read(&mut bytes).expect("an answer in time");
+            let len = match self.socket.read(&mut bytes) {
+                // A stop of the whole process ends a read that has a time limit.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read.expect("an answer in time"),
+            };
             assert_ne!(len, 0, "keyd closed the socket");
             self.decoder.push(&bytes[..len]);
         }
