@@ -10,7 +10,11 @@ mod tests {
     const SLOTS: u64 = 64;
 
     fn new_ring() -> &'static Head {
-        let head = ring_memory::map(SLOTS).expect("memory for a few slots");
+        ring_of(SLOTS)
+    }
+
+    fn ring_of(slots: u64) -> &'static Head {
+        let head = ring_memory::map(slots).expect("memory for a few slots");
         // SAFETY: mapped for the rest of the process.
         #[allow(unsafe_code)]
         unsafe {
@@ -42,6 +46,70 @@ mod tests {
             assert_eq!((place, take(ring, &mut place)), (end, None));
             ring.durable(place);
         }
+    }
+
+    /// A large ring costs no more of the processor's caches than a small one while the worker keeps up.
+    #[pg_test]
+    fn what_was_left_last_is_taken_first() {
+        let ring = ring_of(64 * 32);
+        let (mut place, mut highest) = (0, 0);
+        for number in 0..64 * 32 * 5 {
+            let end = ring.push(b"ordinary", Share::Common).expect("room");
+            highest = highest.max(ring.index(end - 1));
+            if number % 20 == 19 {
+                while take(ring, &mut place).is_some() {}
+                ring.durable(place);
+            }
+        }
+        assert!(highest < 3 * 32, "slot {highest}");
+        // Unless it falls behind: then there is room for all.
+        let mut indexes = std::collections::HashSet::new();
+        while let Some(end) = ring.push(b"repair", Share::Repair) {
+            assert!(indexes.insert(ring.index(end - 1)), "one slot for two places");
+        }
+        assert!(indexes.len() > 62 * 32, "{} slots", indexes.len());
+        while take(ring, &mut place).is_some() {}
+        ring.durable(place);
+        assert!(ring.push(&[b'x'; 464 * 1000], Share::Common).is_some());
+        assert_eq!(take(ring, &mut place).map(|event| event.len()), Some(464_000));
+    }
+
+    /// Many threads that claim at once, and a worker that follows: each event comes out once, as it went in.
+    #[pg_test]
+    fn producers_at_once_have_slots_of_their_own() {
+        let ring = ring_of(64);
+        let (threads, each) = (4_u64, 20_000_u64);
+        let mut seen = vec![0_u64; threads as usize];
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                scope.spawn(move || {
+                    for number in 0..each {
+                        let event = [thread, number]
+                            .map(u64::to_le_bytes)
+                            .concat()
+                            .repeat(1 + (number % 3) as usize * 20);
+                        while ring.push(&event, Share::Common).is_none() {
+                            std::thread::yield_now();
+                        }
+                    }
+                });
+            }
+            let (mut place, mut taken) = (0, 0);
+            while taken < threads * each {
+                let Some(event) = take(ring, &mut place) else {
+                    ring.durable(place);
+                    std::thread::yield_now();
+                    continue;
+                };
+                taken += 1;
+                let word = |at: usize| u64::from_le_bytes(event[at..at + 8].try_into().expect("8 bytes"));
+                let (thread, number) = (word(0) as usize, word(8));
+                assert_eq!(number, seen[thread], "thread {thread}");
+                assert_eq!(event.len(), 16 * (1 + (number % 3) as usize * 20));
+                seen[thread] += 1;
+            }
+        });
+        assert_eq!(seen, vec![each; threads as usize]);
     }
 
     #[pg_test]

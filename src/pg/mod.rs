@@ -46,6 +46,7 @@ pub mod region;
 pub mod relation;
 pub mod report;
 pub mod ring;
+mod ring_chunks;
 pub mod ring_memory;
 mod ring_state;
 pub mod ring_wait;

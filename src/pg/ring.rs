@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use pgrx::pg_sys;
 
+use crate::pg::ring_chunks::Chunks;
 use crate::pg::ring_wait;
 
 /// Bytes of a slot.
@@ -47,7 +48,7 @@ pub enum State {
 }
 
 #[repr(C, align(64))]
-struct Counter(AtomicU64);
+pub(super) struct Counter(pub(super) AtomicU64);
 
 /// What stands before the slots.
 #[repr(C)]
@@ -88,6 +89,7 @@ pub struct Head {
     pub scarcity: AtomicU64,
     pub(super) message_len: AtomicU32,
     pub(super) message: [AtomicU32; MESSAGE / 4],
+    pub(super) chunks: Chunks,
 }
 
 #[repr(C, align(64))]
@@ -140,8 +142,9 @@ pub enum Next {
 }
 
 impl Head {
+    /// The slot of a place that was claimed; some slot for any other.
     fn slot(&self, place: u64) -> *mut Slot {
-        let index = (place % self.slots) as usize;
+        let index = self.chunks.index(place) as usize;
         // SAFETY: slots follow the head in the same mapping.
         unsafe { std::ptr::from_ref(self).cast::<u8>().add(FIRST + index * SLOT).cast_mut().cast() }
     }
@@ -205,7 +208,9 @@ impl Head {
             };
         let mut from = self.head.0.load(Ordering::Relaxed);
         loop {
-            if from + parts - self.tail.0.load(Ordering::Acquire) > room {
+            if from + parts - self.tail.0.load(Ordering::Acquire) > room
+                || !self.chunks.provide(from, from + parts, &self.tail.0)
+            {
                 return None;
             }
             match self.head.0.compare_exchange_weak(from, from + parts, Ordering::AcqRel, Ordering::Relaxed) {
@@ -218,6 +223,7 @@ impl Head {
     /// Whoever claimed a place and did not complete it is gone.
     pub fn producers_are_gone(&self) {
         self.dead.0.store(self.head.0.load(Ordering::Acquire), Ordering::Release);
+        self.chunks.takers_are_gone(self.slots, self.tail());
     }
 
     /// What is at a place; an event is copied to `out`. Only the worker asks.
@@ -286,6 +292,7 @@ impl Head {
 
     /// Up to here all is on the disk; those who wait for it or for room are woken. Only the worker.
     pub fn durable(&self, place: u64) {
+        self.chunks.release(self.tail(), place);
         self.tail.0.store(place, Ordering::Release);
         ring_wait::wake_waiters();
     }

@@ -36,8 +36,9 @@ pub fn map(slots: u64) -> Option<*mut Head> {
         if address == libc::MAP_FAILED {
             return None;
         }
-        (*address.cast::<Head>()).slots = slots;
-        Some(address.cast())
+        let head = address.cast::<Head>();
+        (*head).slots = (*head).chunks.lay_out(slots);
+        Some(head)
     }
 }
 
