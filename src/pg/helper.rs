@@ -112,10 +112,18 @@ pub fn run_aside(command: &Path, arguments: &[&OsStr]) -> std::io::Result<Child>
     let mut command = Command::new(command);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     set_apart(&mut command);
-    // SAFETY: an async-signal-safe system call. Where it fails the command runs as others do.
+    // SAFETY: async-signal-safe system calls. Where one fails the command runs as others do.
     unsafe {
         command.pre_exec(|| {
-            libc::setpriority(libc::PRIO_PROCESS, 0, 10);
+            libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+            // Where Linux schedules by session, priorities count within one only: in a session of its own, which yields.
+            if libc::setsid() != -1 {
+                let group = libc::open(c"/proc/self/autogroup".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+                if group != -1 {
+                    libc::write(group, c"19".as_ptr().cast(), 2);
+                    libc::close(group);
+                }
+            }
             Ok(())
         });
     }
