@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import chart
 
@@ -75,17 +75,30 @@ def seconds(sql, role):
     return float(re.findall(r"Time: ([\d.]+) ms", psql("\\timing on\n" + sql, role))[-1]) / 1000
 
 
-def rounds(measures, times=ROUNDS):
-    """Runs the measures in turn, several rounds; medians by name. Each is (prepare, measure)."""
+def rounds(measures, times=ROUNDS, starts=()):
+    """Runs the measures in turn, several rounds; medians by name. Each is (prepare, measure). With servers to start
+    (directory, port), so often for each of several starts of them: where a server's memory happens to lie makes its
+    rates differ by a tenth and more from one start to the next."""
     found = {name: [] for name in measures}
-    for number in range(times):
-        # Every other round backwards, so that nobody always comes after the same neighbour.
-        for name in sorted(measures, reverse=bool(number % 2)):
-            prepare, measure = measures[name]
-            prepare()
-            found[name].append(measure())
+    for _ in range(ROUNDS if starts else 1):
+        for where, port in starts:
+            restart(where, port)
+        for number in range(times + bool(starts)):
+            # Every other round backwards, so that nobody always comes after the same neighbour.
+            for name in sorted(measures, reverse=bool(number % 2)):
+                prepare, measure = measures[name]
+                prepare()
+                value = measure()
+                # A server that was just started has to read everything once.
+                if number > 0 or not starts:
+                    found[name].append(value)
     for name, values in found.items():
         raw[name] = median(values)
+
+
+def restart(where, port):
+    script = Path(__file__).parent.parent / "scripts/cluster.sh"
+    subprocess.run([str(script), "restart", str(DIR / where), str(port)], check=True, stdout=subprocess.DEVNULL)
 
 
 def line(what, value, unit, target=None, passed=None, note=""):
@@ -220,6 +233,7 @@ def pgp():
 
 
 def pgbench(script, mode="prepared", role="reader", database="postgres", where="with", port=PORT, clients=4, builtin=(), slice_seconds=2):
+    """Transactions a second."""
     command = ["pgbench", "-n", "-M", mode, "-c", clients, "-j", 2, "-T", slice_seconds, "-h", DIR / where, "-p", port, "-U", role]
     command += builtin or ["-f", script]
     run = subprocess.run([str(c) for c in [*command, database]], capture_output=True, text=True)
@@ -227,6 +241,17 @@ def pgbench(script, mode="prepared", role="reader", database="postgres", where="
     if run.returncode or not rate or " aborted" in run.stderr:
         sys.exit(f"bench: pgbench: {run.stderr}")
     return float(rate[1])
+
+
+def by_second(script, seconds):
+    """Transactions a second, second by second, in connections that stay open."""
+    command = ["pgbench", "-n", "-M", "prepared", "-c", 4, "-j", 2, "-P", 1, "-T", seconds, "-h", DIR / "with", "-p", PORT,
+               "-U", "reader", "-f", script, "postgres"]
+    run = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    rates = [float(rate) for rate in re.findall(r"^progress: .*? ([\d.]+) tps", run.stderr, re.M)]
+    if run.returncode or len(rates) < seconds - 1:
+        sys.exit(f"bench: pgbench: {run.stderr}")
+    return rates
 
 
 def lookups():
@@ -238,22 +263,28 @@ def lookups():
         "lookup pan, hash index": "SELECT id, amount FROM h_pan WHERE card = :card",
         "lookup pan, $1::text": "SELECT id, amount FROM x_pan WHERE card = :card::text",
     }
-    measures = {}
+    measures, young = {}, {name: [] for name in queries}
     for name, sql in queries.items():
         script = DIR / (re.sub(r"\W", "", name) + ".sql")
         script.write_text(LOOKUP.replace("FIXED", str(fixed)) + sql + ";\n")
-        measures[name] = (lambda: None, lambda script=script: pgbench(script))
+        # An application's connections live long, and have mapped what they read of the shared buffers; young ones do that
+        # page by page, and are told apart.
+        def measure(name=name, script=script):
+            rates = by_second(script, 10)
+            young[name].append(mean(rates[:2]))
+            return mean(rates[6:])
+        measures[name] = (lambda: None, measure)
     # What is measured must be found.
     some = [number_of(n * 7919 % ROWS) for n in range(20)]
     found = psql("".join(f"SELECT 1 FROM x_pan WHERE card = '{card}' LIMIT 1;" for card in some), "reader").count("1")
     if found != len(some):
         sys.exit(f"bench: look-ups find {found} of {len(some)} numbers")
-    # Short slices in turn: whatever else the machine does then falls on all alike.
-    rounds(measures, 3 * ROUNDS)
+    rounds(measures)
     print("prepared look-ups by card number, 4 clients; a second:",
           ", ".join(f"{n.removeprefix('lookup ')} {raw[n]:.0f}" for n in queries))
     at_least("look-up, rate of pan / text, card = $1", raw["lookup pan"] / raw["lookup text"], "x", 0.9, "pgbench -M prepared -c 4")
     at_least("look-up, rate of pan / text, card = $1::text", raw["lookup pan, $1::text"] / raw["lookup text"], "x", 0.9)
+    line("the same in connections of two seconds", median(young["lookup pan"]) / median(young["lookup text"]), "x")
     line("look-up, both by a hash index", raw["lookup pan, hash index"] / raw["lookup text, hash index"], "x")
     line("look-up, pan by a hash index / text by a btree", raw["lookup pan, hash index"] / raw["lookup text"], "x")
     script = DIR / "reveal.sql"
@@ -282,7 +313,7 @@ def bystanders():
         measures[name] = (lambda: None, lambda d=database, w=where, p=port: pgbench(
             None, "simple", "reader", d, w, p, 2, ["-S"], 1))
     # The difference looked for is smaller than the noise of a slice.
-    rounds(measures, 5 * ROUNDS)
+    rounds(measures, 5, [("without", PORT + 1), ("beside", PORT + 2)])
     ratio = lambda other: raw["bystander with extension"] / raw[other]
     at_least("statements without a pan, rate with / without extension", ratio("bystander without extension"), "x", 0.97, "pgbench -S")
     at_least("statements without a pan, rate with / without library", ratio("bystander without library"), "x", 0.97, "pgbench -S")
@@ -298,7 +329,8 @@ def trail():
         psql("CREATE DATABASE trail OWNER reader", where=where, port=port)
         if name == "default":
             psql("CREATE EXTENSION pgpci", database="trail")
-        init = ["pgbench", "-i", "-q", "-s", "2", "-h", DIR / where, "-p", port, "-U", "reader", "trail"]
+        # As many branches as clients at least, as pgbench's manual says: fewer measure waits for one another's rows.
+        init = ["pgbench", "-i", "-q", "-s", "8", "-h", DIR / where, "-p", port, "-U", "reader", "trail"]
         subprocess.run([str(c) for c in init], check=True, capture_output=True)
     kinds = {"select-only": ["-S"], "tpcb-like": ["-b", "tpcb-like"], "login": ["-S", "-C"]}
     measures = {}
@@ -306,7 +338,7 @@ def trail():
         for name, (where, port) in places.items():
             measures[f"trail {kind} {name}"] = (lambda: None, lambda b=builtin, w=where, p=port: pgbench(
                 None, "prepared", "reader", "trail", w, p, 4, b, 1))
-    rounds(measures, 5 * ROUNDS)
+    rounds(measures, 5, list(places.values()))
     print("audit trail, prepared, 4 clients; a second:", ", ".join(f"{n.removeprefix('trail ')} {raw[n]:.0f}" for n in measures))
     ratio = lambda kind, name: raw[f"trail {kind} {name}"] / raw[f"trail {kind} none"]
     loss = lambda name: 1 - ratio("select-only", name)
