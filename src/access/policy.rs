@@ -11,7 +11,8 @@ use pgpci_core::access::Capability;
 use pgrx::pg_sys;
 
 use crate::error::{Error, Result};
-use crate::key::{self, fresh, ring::Ring};
+use crate::key::ring::{Key, Ring};
+use crate::key::{self, fresh};
 use crate::pg::{catalog, session, table};
 
 /// One row of `pci.access_grant`.
@@ -134,6 +135,7 @@ impl Policy {
             && self.grants.iter().any(|g| {
                 g.capability == capability.as_str()
                     && g.vault == vault.name
+                    && g.is_authentic.get()
                     && session::is_member(session::user(), g.role)
             })
     }
@@ -150,11 +152,12 @@ pub fn grants(capability: Capability, vault: i32) -> Result<Vec<Grant>> {
     if matches!(capability, Capability::Store | Capability::Reveal) {
         let policy = get()?;
         if !policy.verified.get() {
-            if !fresh::is_encrypt_only()
+            if capability == Capability::Store
+                && !fresh::is_encrypt_only()
                 && !key::policy_is_cached(&ring)
                 && policy.may_reach(&ring, capability, vault)
             {
-                key::fetch_ahead(&ring, vault, capability);
+                key::fetch_to_store(&ring, vault);
             }
             // A node that only encrypts cannot have the key: it goes by the rows, which only our functions write.
             if !fresh::is_encrypt_only() {
@@ -163,6 +166,18 @@ pub fn grants(capability: Capability, vault: i32) -> Result<Vec<Grant>> {
         }
     }
     rows_granting(capability, vault)
+}
+
+/// A stored value of a vault is about to be revealed: has its key fetched in the background, if a row lets the user reveal
+/// there. It comes while the rows are verified and the trail is written, and is used after both.
+pub fn expect_reveal(ring: &Ring, key: &Key) -> Result<()> {
+    if !key::is_ready(key)
+        && !fresh::is_encrypt_only()
+        && get()?.may_reach(ring, Capability::Reveal, key.vault)
+    {
+        key::fetch_ahead(ring, key);
+    }
+    Ok(())
 }
 
 /// The same by the rows alone, where their MAC cannot be verified without asking for a key.

@@ -120,8 +120,8 @@ impl Posted {
             let letter = &r.letters[self.index];
             let done = letter.state == State::Done && letter.serial == self.serial;
             done.then(|| match letter.failure {
-                0 => Ok(letter.origin.blob.get().to_vec()),
-                _ => Err(String::from_utf8_lossy(letter.message.get()).into_owned()),
+                None => Ok(letter.origin.blob.get().to_vec()),
+                Some(_) => Err(String::from_utf8_lossy(letter.message.get()).into_owned()),
             })
         })?
     }
@@ -209,7 +209,7 @@ impl<'a> Question<'a> {
             letter.serial = serial;
             letter.latch = mailbox::my_latch() as usize;
             letter.origin.installation = self.context.installation;
-            letter.failure = 0;
+            letter.failure = None;
             fits = letter.origin.provider.set(self.by.0.as_bytes())
                 & letter.origin.kek.set(self.by.1.as_bytes())
                 & letter.to_provider.set(self.to.0.as_bytes())
@@ -235,11 +235,9 @@ impl<'a> Question<'a> {
             let done = letter.state == State::Done && letter.serial == posted.serial;
             done.then(|| (letter.failure, letter.message.get().to_vec(), letter.origin.blob.get().to_vec()))
         })??;
-        if failure == 0 {
-            return Some(Ok(blob));
-        }
+        let Some(kind) = failure else { return Some(Ok(blob)) };
         let message = String::from_utf8_lossy(&message);
         let providers = [self.by.0, self.to.0];
-        Some(Err(explain::failure(failure, &message, &providers)))
+        Some(Err(explain::failure(kind, &message, &providers)))
     }
 }

@@ -14,7 +14,6 @@ pub mod ring;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 
-use pgpci_core::access::Capability;
 use pgpci_core::key::{DataKey, EqualityKey, HashKey, KeyId, KeyState, PolicyKey, Purpose, check_value};
 use pgrx::PgSqlErrorCode;
 
@@ -43,12 +42,20 @@ pub fn with_data<T>(id: KeyId, mut f: impl FnMut(&mut DataKey) -> T) -> Result<T
     })
 }
 
+/// The same where a key of another purpose is needed right after it: who has neither waits for one round trip.
+pub fn with_data_before<T>(id: KeyId, next: KeyId, mut f: impl FnMut(&mut DataKey) -> T) -> Result<T> {
+    with_place(id.0, Some(next), move |ready| match ready {
+        Ready::Data(key) => Some(f(key)),
+        _ => None,
+    })
+}
+
 /// The same in order to seal anew: a compromised key opens for that, and for nothing else.
 pub fn with_any_data<T>(id: KeyId, mut f: impl FnMut(&mut DataKey) -> T) -> Result<T> {
     let state = Ring::get()?.key(id)?.state;
     // In a place of its own: the others serve whoever reveals.
     let place = if state.may_decrypt() { id.0 } else { id.0 | ONLY_REENCRYPTS };
-    with_place(place, move |ready| match ready {
+    with_place(place, None, move |ready| match ready {
         Ready::Data(key) => Some(f(key)),
         _ => None,
     })
@@ -62,9 +69,21 @@ pub fn with_equality<T>(id: KeyId, mut f: impl FnMut(&mut EqualityKey) -> T) -> 
     })
 }
 
-/// Runs `f` on the hash key of a vault.
-pub fn with_hash<T>(ring: &Ring, vault: i32, mut f: impl FnMut(&mut HashKey) -> T) -> Result<T> {
-    with(ring.current(vault, Purpose::Hash)?.id, move |ready| match ready {
+/// The same where a data key is needed right after it, as `with_data_before`.
+pub fn with_equality_before<T>(
+    id: KeyId,
+    next: KeyId,
+    mut f: impl FnMut(&mut EqualityKey) -> T,
+) -> Result<T> {
+    with_place(id.0, Some(next), move |ready| match ready {
+        Ready::Equality(key) => Some(f(key)),
+        _ => None,
+    })
+}
+
+/// Runs `f` on the hash key of this identifier.
+pub fn with_hash<T>(id: KeyId, mut f: impl FnMut(&mut HashKey) -> T) -> Result<T> {
+    with(id, move |ready| match ready {
         Ready::Hash(key) => Some(f(key)),
         _ => None,
     })
@@ -78,18 +97,27 @@ pub fn with_policy<T>(ring: &Ring, mut f: impl FnMut(&mut PolicyKey) -> T) -> Re
     })
 }
 
-/// Has the keys fetched, in the background, that storing or revealing in a vault will ask for: so that a
-/// session that needs several waits for one round trip to their provider.
-pub fn fetch_ahead(ring: &Ring, vault: i32, capability: Capability) {
-    let purposes: &[Purpose] = match capability {
-        Capability::Store => &[Purpose::Data, Purpose::Equality],
-        Capability::Reveal => &[Purpose::Data],
-        Capability::Search | Capability::Export => &[],
-    };
-    for purpose in purposes {
-        // What is wrong with a key is told when it is needed.
-        let _ = ring.current(vault, *purpose).and_then(|key| broker::unwrap_ahead(ring, key));
+/// Has the keys fetched, in the background, that storing in a vault will ask for: so that a session that needs several
+/// waits for one round trip to their provider.
+pub fn fetch_to_store(ring: &Ring, vault: i32) {
+    for purpose in [Purpose::Data, Purpose::Equality] {
+        if let Ok(key) = ring.current(vault, purpose) {
+            fetch_ahead(ring, key);
+        }
     }
+}
+
+/// Has a key fetched, in the background, that will be needed in a moment, unless it is here. What is wrong with it is
+/// told then.
+pub fn fetch_ahead(ring: &Ring, key: &Key) {
+    if key.state.may_decrypt() && !is_ready(key) {
+        let _ = broker::unwrap_ahead(ring, key);
+    }
+}
+
+/// Whether this session uses the key already.
+pub fn is_ready(key: &Key) -> bool {
+    slice::with(key.id.0, |_| ()).is_some()
 }
 
 /// Whether the policy key is at hand without asking anybody.
@@ -97,7 +125,7 @@ pub fn policy_is_cached(ring: &Ring) -> bool {
     let Ok(key) = ring.current(ring::NO_VAULT, Purpose::Policy) else {
         return false;
     };
-    slice::with(key.id.0, |_| ()).is_some() || matches!(load(key, key.id.0), Ok(true))
+    is_ready(key) || matches!(load(key, key.id.0), Ok(true))
 }
 
 /// Once the running transaction commits, the key is wiped from every session's memory.
@@ -149,17 +177,18 @@ pub fn status(_: &mut Call) -> Result<Value> {
 }
 
 fn with<T>(id: KeyId, f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
-    with_place(id.0, f)
+    with_place(id.0, None, f)
 }
 
-fn with_place<T>(place: u64, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
+/// `next`: the key that is needed after this one.
+fn with_place<T>(place: u64, next: Option<KeyId>, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
     if LOOKED_OVER.get() != catalog::generation() {
         look_over()?;
     }
     match slice::with(place, &mut f) {
         Some(Some(found)) => Ok(found),
         Some(None) => Err(wrong_kind()),
-        None => with_loaded(place, f),
+        None => with_loaded(place, next, f),
     }
 }
 
@@ -207,7 +236,7 @@ fn forget(id: KeyId) {
 
 /// The same for a key that this session has not used yet, or not for long.
 #[cold]
-fn with_loaded<T>(place: u64, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
+fn with_loaded<T>(place: u64, next: Option<KeyId>, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Result<T> {
     check_protection()?;
     let id = key_at(place);
     // As of now, not as of when this statement began: the key may have been destroyed meanwhile.
@@ -215,6 +244,9 @@ fn with_loaded<T>(place: u64, mut f: impl FnMut(&mut Ready) -> Option<T>) -> Res
     let key = ring.key(id)?;
     check_state(key, place)?;
     if !load(key, place)? {
+        if let Some(next) = next.and_then(|id| ring.key(id).ok()) {
+            fetch_ahead(&ring, next);
+        }
         broker::unwrap(&ring, key)?;
         if !load(key, place)? {
             return Err(

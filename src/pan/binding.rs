@@ -64,7 +64,8 @@ fn unbound(clear: &ClearPan) -> Result<Option<PanBuf>> {
             true => Sealing::equality_of(DEFAULT_VAULT).ok(),
             false => None,
         };
-        let hash = hash.map(|id| key::with_equality(id, |key| key.hash(clear))).transpose()?;
+        let hash_by = |id| key::with_equality_before(id, carrier, |key| key.hash(clear));
+        let hash = hash.map(hash_by).transpose()?;
         let nonce = nonce::next()?;
         return key::with_data(carrier, |key| seal::unbound(key, hash, clear, &nonce)).map(Some);
     }

@@ -1,12 +1,13 @@
 //! The doors that decrypt: each checks its capability and is recorded.
 
 use pgpci_core::access::Capability;
-use pgpci_core::key::KeyId;
+use pgpci_core::key::{KeyId, Purpose};
 use pgpci_core::pan::ClearPan;
 use pgpci_core::seal::{self, Pan};
 use pgrx::PgSqlErrorCode;
 
-use crate::access::{self, policy::Grant};
+use crate::access;
+use crate::access::policy::{self, Grant};
 use crate::audit::{self, Class, Tally};
 use crate::error::{Error, Result};
 use crate::key::{self, fresh, ring::Ring};
@@ -54,14 +55,21 @@ pub fn hash_pan(call: &mut Call) -> Result<Value> {
     let vault = vault(&ring, pan)?;
     access::require(Capability::Search, vault)?;
     ring.vault(vault)?.require_searchable()?;
-    let clear = open(pan)?;
+    fresh::refuse_decrypt("it opens no card number")?;
+    let hash = ring.current(vault, Purpose::Hash)?.id;
+    let clear = key::with_data_before(pan.key_id(), hash, |key| seal::open(key, pan))??;
     audit::count_reveal(audit::begin_reveal("hash_pan", &ring.vault(vault)?.name, None));
-    Ok(varlena(&key::with_hash(&ring, vault, |key| key.hash(&clear))?))
+    Ok(varlena(&key::with_hash(hash, |key| key.hash(&clear))?))
 }
 
 /// The digits of a stored value that moves to another vault: as `pci.reveal` without a purpose.
 pub fn open_to_move(ring: &Ring, pan: Pan<'_>, from: i32, to: i32) -> Result<ClearPan> {
     ring.require_active()?;
+    let key = ring.key(pan.key_id())?;
+    if !key::is_ready(key) {
+        policy::expect_reveal(ring, key)?;
+        key::fetch_to_store(ring, to);
+    }
     let grant = access::require_reveal(from, None).map_err(|e| e.hint(MOVES_BY_REVEAL))?;
     let clear = open(pan)?;
     if let Some(limit) = grant.max_per_hour {
@@ -87,6 +95,7 @@ fn check_reveal(call: &mut Call) -> Result<Checked> {
     let ring = Ring::knowing(KeyId(key_id))?;
     ring.require_active()?;
     let vault = vault(&ring, call.pan(0)?)?;
+    policy::expect_reveal(&ring, ring.key(KeyId(key_id))?)?;
     let text = call.opt_text(1);
     let Grant { valid_until, max_per_hour, .. } = access::require_reveal(vault, text.as_deref())?;
     let (until, limit) = (valid_until.unwrap_or(i64::MAX), max_per_hour.unwrap_or(0));

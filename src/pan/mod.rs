@@ -70,7 +70,8 @@ fn store_again(clear: &ClearPan, vault: i32) -> Result<PanBuf> {
 fn seal_with(clear: &ClearPan, vault: i32, nonce: fn() -> Result<[u8; 24]>) -> Result<PanBuf> {
     let sealing = Sealing::of(vault)?;
     let shown = truncate(clear, sealing.display.0, sealing.display.1);
-    let hash = sealing.equality.map(|id| key::with_equality(id, |key| key.hash(clear))).transpose()?;
+    let hash = |id| key::with_equality_before(id, sealing.data, |key| key.hash(clear));
+    let hash = sealing.equality.map(hash).transpose()?;
     if let Some(equality) = sealing.equality {
         hashed::made(vault, equality);
     }

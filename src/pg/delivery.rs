@@ -36,7 +36,7 @@ pub fn take_posted(region: &mut Guarded, now: i64) -> Vec<Request> {
         }
         // It arrived between the session's look at the slots and its letter.
         if letter.ask == Ask::Unwrap && region.slots.iter().any(|slot| holds(slot, letter, now)) {
-            answer(&mut region.letters[i], 0, "");
+            answer(&mut region.letters[i], None, "");
             continue;
         }
         let same =
@@ -174,7 +174,7 @@ fn arrived(id: u64, key: &Secret<[u8; 32]>, wrapped: Option<&[u8]>) {
         };
         // A key that was destroyed while it was fetched anew does not come back.
         if letter.waiter == Waiter::Slot && !is_wanted() {
-            return complete(region, i, 0, "");
+            return complete(region, i, None, "");
         }
         let slot = region.slots.iter_mut().min_by_key(|s| match s.full {
             _ if holds(s, letter, 0) => (0, 0),
@@ -188,7 +188,7 @@ fn arrived(id: u64, key: &Secret<[u8; 32]>, wrapped: Option<&[u8]>) {
             slot.key.copy_from_slice(key.expose());
             slot.full = true;
         }
-        complete(region, i, 0, "");
+        complete(region, i, None, "");
     });
 }
 
@@ -198,7 +198,7 @@ fn rewrapped(id: u64, wrapped: &[u8]) {
             return;
         };
         match region.letters[i].origin.blob.set(wrapped) {
-            true => complete(region, i, 0, ""),
+            true => complete(region, i, None, ""),
             false => finish(&mut region.letters[i], FailureKind::Invalid, "the wrapped key is too long"),
         }
     });
@@ -210,7 +210,7 @@ pub fn fail(id: Option<u64>, kind: FailureKind, message: &str) {
         for i in 0..region.letters.len() {
             let letter = &region.letters[i];
             if is_open(letter) && id.is_none_or(|id| id == letter.serial) {
-                complete(region, i, number(kind), message);
+                complete(region, i, Some(kind), message);
             }
         }
     });
@@ -221,11 +221,11 @@ fn is_open(letter: &Letter) -> bool {
 }
 
 fn finish(letter: &mut Letter, kind: FailureKind, message: &str) {
-    answer(letter, number(kind), message);
+    answer(letter, Some(kind), message);
 }
 
 /// Keeps account of the provider that answered.
-fn account(region: &mut Guarded, i: usize, failure: u8, message: &str) {
+fn account(region: &mut Guarded, i: usize, failure: Option<FailureKind>, message: &str) {
     let Guarded { providers, letters, .. } = region;
     let letter = &letters[i];
     let name = letter.origin.provider.get();
@@ -237,7 +237,7 @@ fn account(region: &mut Guarded, i: usize, failure: u8, message: &str) {
     provider.name.set(name);
     provider.calls += 1;
     provider.latency = now - letter.sent_at;
-    if failure == 0 {
+    if failure.is_none() {
         provider.last_success = now;
     } else {
         provider.failures += 1;
@@ -247,7 +247,7 @@ fn account(region: &mut Guarded, i: usize, failure: u8, message: &str) {
 }
 
 /// Answers the letter, and every other that waits for the same key.
-fn complete(region: &mut Guarded, i: usize, failure: u8, message: &str) {
+fn complete(region: &mut Guarded, i: usize, failure: Option<FailureKind>, message: &str) {
     if matches!(region.letters[i].state, State::Sent | State::Abandoned) {
         account(region, i, failure, message);
     }
@@ -262,7 +262,7 @@ fn complete(region: &mut Guarded, i: usize, failure: u8, message: &str) {
     answer(&mut region.letters[i], failure, message);
 }
 
-fn answer(letter: &mut Letter, failure: u8, message: &str) {
+fn answer(letter: &mut Letter, failure: Option<FailureKind>, message: &str) {
     if letter.state == State::Abandoned || letter.waiter != Waiter::Session {
         return letter.clear();
     }
@@ -274,14 +274,4 @@ fn answer(letter: &mut Letter, failure: u8, message: &str) {
     letter.message.set(&message.as_bytes()[..cut]);
     letter.state = State::Done;
     letter.wake();
-}
-
-fn number(kind: FailureKind) -> u8 {
-    match kind {
-        FailureKind::NotConfigured => 1,
-        FailureKind::Refused => 2,
-        FailureKind::WrongKey => 3,
-        FailureKind::Unavailable => 4,
-        FailureKind::Invalid => 5,
-    }
 }

@@ -1,6 +1,7 @@
 //! Letters from backends to the broker, and its answers. All under the region's lock.
 
 use pgpci_core::key::{Context, KeyId, Purpose};
+use pgpci_core::wire::FailureKind;
 use pgrx::pg_sys;
 
 /// Longest provider name, wrapping key name, wrapped key and message, in bytes.
@@ -120,8 +121,8 @@ pub struct Letter {
     pub state: State,
     /// What is asked.
     pub ask: Ask,
-    /// 0, or a failure's number + 1.
-    pub failure: u8,
+    /// What went wrong, if anything did.
+    pub failure: Option<FailureKind>,
     /// For whom.
     pub waiter: Waiter,
     /// Whose letter.

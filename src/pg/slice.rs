@@ -104,7 +104,7 @@ pub fn forget_key(key_id: u64) {
     while region::slice(i).is_some() {
         for _ in 0..1000 {
             if let Some(held) = hold(i) {
-                held.slice().entries.iter_mut().filter(|e| e.key_id == key_id).for_each(|e| e.ready = None);
+                held.slice().entries.iter_mut().filter(|e| e.key_id == key_id).for_each(Entry::wipe);
                 break;
             }
             std::thread::yield_now();
@@ -119,7 +119,7 @@ pub fn retain(keep: impl Fn(u64) -> bool) -> bool {
         return false;
     };
     let entries = held.slice().entries.iter_mut();
-    entries.filter(|e| e.ready.is_some() && !keep(e.key_id)).for_each(|e| e.ready = None);
+    entries.filter(|e| e.ready.is_some() && !keep(e.key_id)).for_each(Entry::wipe);
     true
 }
 

@@ -17,7 +17,7 @@ use crate::pg::helper::{Config, Helper};
 use crate::pg::mailbox::{self, State};
 use crate::pg::{region, session, slice};
 
-/// A helper that has not answered for so long is stuck.
+/// A helper that was asked and has answered nothing for so long is stuck.
 const STUCK: Duration = Duration::from_secs(30);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -67,8 +67,8 @@ struct Broker {
     /// When the helper may be started again, and how long to wait after that.
     not_before: Option<Instant>,
     backoff: Duration,
-    /// When the oldest request that is still open was sent.
-    asked: Option<Instant>,
+    /// While a request is open: since when the helper has answered nothing.
+    silent_since: Option<Instant>,
 }
 
 impl Broker {
@@ -91,11 +91,12 @@ impl Broker {
                 requests.extend(delivery::take_due(r, now));
             }
         });
-        slice::wipe_expired(now);
+        // Sessions wait for this first.
         if !requests.is_empty() {
             self.send(requests);
         }
-        if self.asked.is_some_and(|asked| asked.elapsed() > STUCK) {
+        slice::wipe_expired(now);
+        if self.silent_since.is_some_and(|since| since.elapsed() > STUCK) {
             self.stop("it did not answer");
         }
     }
@@ -122,7 +123,7 @@ impl Broker {
             }
             let sent = self.helper.as_mut().is_some_and(|h| h.send(&request));
             if sent {
-                self.asked.get_or_insert_with(Instant::now);
+                self.silent_since.get_or_insert_with(Instant::now);
             } else {
                 delivery::fail(
                     Some(id),
@@ -142,15 +143,17 @@ impl Broker {
         };
         match helper.receive() {
             Some(responses) => {
-                if !responses.is_empty() {
-                    self.backoff = Duration::ZERO;
+                if responses.is_empty() {
+                    return;
                 }
                 responses.into_iter().for_each(delivery::deliver);
                 let open = region::locked(|r| {
                     r.letters.iter().any(|l| matches!(l.state, State::Sent | State::Abandoned))
                 });
-                if open != Some(true) {
-                    self.asked = None;
+                self.silent_since = (open == Some(true)).then(Instant::now);
+                // What is open may still be what it dies of.
+                if self.silent_since.is_none() {
+                    self.backoff = Duration::ZERO;
                 }
             }
             None => self.stop("it ended"),
@@ -175,7 +178,7 @@ impl Broker {
     fn stop(&mut self, why: &str) {
         pgrx::log!("pgpci: key helper stopped: {why}");
         self.helper = None;
-        self.asked = None;
+        self.silent_since = None;
         set_running(0);
         self.back_off();
         delivery::fail(

@@ -121,6 +121,21 @@ def test_keys_are_wiped_when_their_time_is_over(readable):
         assert conn.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_a_destroyed_key_is_wiped_at_once(readable):
+    """In the slot, and where a session that stays idle has it ready."""
+    one = readable()
+    values = check_values(one)
+    with one.connect("full") as conn:
+        use_every_key(conn)
+        key = keys_in(read_region(one.postmaster, "locked"), values)[b"data"]
+        number = one.value("SELECT id FROM pci.keys WHERE purpose = 'data'")
+        number = one.value(f"SELECT pci.destroy_key({number}, 'lost')", user="cy")
+        one.execute(f"SELECT pci.approve({number})", user="di")
+        memory = read_region(one.postmaster, "locked")
+        assert key[:16] not in memory and key[16:] not in memory
+        assert sorted(keys_in(memory, values)) == [b"equality", b"hash", b"policy"]
+
+
 def test_keys_are_wiped_at_shutdown(readable):
     """A session that does not end keeps the postmaster, and so the memory, there to be read."""
     one = readable()

@@ -42,6 +42,7 @@ def test_aws_asks_once_for_each_key(aws_cluster, proxy):
     assert sorted(proxy.decrypts()) == sorted(by_purpose.values())
     assert len(proxy.logins) == 1, "and the key of accounts"
     assert status(one, "aws", "(provider_calls, failed_calls, cached_keys)::text") == "(5,0,5)"
+    assert status(one, "aws", "ttl_left_seconds BETWEEN 3400 AND 3600 AND last_success > now() - interval '1 minute' AND last_error IS NULL")
 
 
 def test_many_sessions_ask_once_for_a_cold_key(aws_cluster, proxy):
@@ -71,55 +72,6 @@ def test_many_sessions_ask_once_for_a_cold_key(aws_cluster, proxy):
     asked = proxy.decrypts()
     print(f"200 sessions, calls: {len(asked)}")
     assert len(asked) == len(set(asked)) == 2, "the data key and the policy's"
-
-
-def test_a_cold_reveal_takes_one_round_trip(aws_cluster, proxy):
-    one = aws_cluster()
-    times = []
-    for _ in range(5):
-        one.restart()
-        # The client for KMS is set up at its first call: that is not what is measured.
-        one.execute(LOOK_UP, user="full")
-        proxy.forget_calls()
-        proxy.delay = WAY
-        with one.connect("full") as conn:
-            conn.execute("SELECT card FROM payments")
-            began = time.monotonic()
-            assert len(conn.execute(REVEAL).fetchall()) == 4
-            times.append(time.monotonic() - began)
-            assert len(proxy.decrypts()) == 2, "data key and policy key, at the same time"
-            began = time.monotonic()
-            assert len(conn.execute(REVEAL).fetchall()) == 4
-            warm = time.monotonic() - began
-        assert len(proxy.decrypts()) == 2 and warm < WAY
-        proxy.delay = 0
-    print(f"cold {[f'{t * 1000:.0f} ms' for t in times]} with {WAY * 1000:.0f} ms to KMS, then {warm * 1000:.1f} ms")
-    # Two round trips, one after the other, would show; how little else there is beside it depends on the machine.
-    assert WAY <= min(times) < 1.7 * WAY, times
-
-
-def test_what_a_cold_reveal_costs_beside_the_round_trip(aws_cluster, proxy):
-    """Against a warm one of the same session: what KMS takes, as the broker sees it, and 2 ms on a machine with nothing else
-    to do. Printed; what is asserted is that nothing waits for a timer or for a second round trip."""
-    one = aws_cluster("pgpci.key_cache_ttl = 2s")
-    beside = []
-    with one.connect("full") as conn:
-        def seconds():
-            began = time.monotonic()
-            assert len(conn.execute(REVEAL).fetchall()) == 4
-            return time.monotonic() - began
-        for _ in range(8):
-            seconds()
-            warm = min(seconds() for _ in range(5))
-            go_cold(one)
-            proxy.forget_calls()
-            proxy.delay = WAY
-            cold = seconds()
-            assert 1 <= len(proxy.decrypts()) <= 2, "what the session may do it mostly knows"
-            beside.append(cold - warm - status(one, "aws", "last_latency_ms") / 1000)
-            proxy.delay = 0
-    print(f"beside KMS's answer: {[f'{t * 1000:.1f} ms' for t in beside]}")
-    assert min(beside) < 0.1, beside
 
 
 def test_keys_in_use_are_fetched_before_they_expire(aws_cluster, proxy):

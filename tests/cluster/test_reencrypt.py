@@ -230,6 +230,10 @@ def test_progress_is_seen_while_it_runs(many):
             "SELECT blocks_done, blocks_total, time_left > interval '0' FROM pci.reencryption_progress "
             "WHERE relation = 'many'::regclass AND finished_at IS NULL AND blocks_done > 0 AND values_done > 0"), "progress shows")
         assert 0 < seen[0][0] <= seen[0][1]
+        # Beside rows of the batch nothing is locked that others want.
+        modes = many.execute("SELECT DISTINCT mode FROM pg_locks WHERE pid = %s AND locktype = 'relation'", (conn.info.backend_pid,))
+        assert {mode for (mode,) in modes} <= {"AccessShareLock", "RowShareLock", "RowExclusiveLock"}, modes
+        assert running.is_alive()
         running.join(30)
     assert many.value("SELECT finished_at IS NOT NULL FROM pci.reencryption_progress WHERE relation = 'many'::regclass")
 

@@ -110,6 +110,26 @@ def test_standby_serves_and_is_promoted(primary, copies):
     assert primary.reveals() == CLEAR
 
 
+def test_rotation_and_reencryption_with_a_standby(primary, copies):
+    """A session that has revealed on the standby goes on, under the old key and the new."""
+    standby = copies()
+    with standby.connect("clerk") as conn:
+        shown = "SELECT pci.reveal(card) FROM payments ORDER BY id"
+        digits = [(card,) for _, card in CLEAR]
+        assert conn.execute(shown).fetchall() == digits
+        key = primary.value("SELECT pci.rotate_key('default')", user="cy")
+        primary.execute(f"INSERT INTO payments VALUES (80, '{VISA_3}', 1)", user="full")
+        caught_up(primary, standby)
+        assert conn.execute(shown).fetchall() == [*digits, (VISA_3,)]
+        primary.execute("GRANT SELECT, UPDATE ON payments TO cy")
+        primary.execute("CALL pci.reencrypt('payments', 'card')", user="cy")
+        caught_up(primary, standby)
+        assert standby.execute("SELECT DISTINCT pci.key_id(card) FROM payments") == [(key,)]
+        assert conn.execute(shown).fetchall() == [*digits, (VISA_3,)]
+        assert standby.execute("SELECT id FROM payments WHERE card = %s", (AMEX,), user="look") == [(3,)]
+    primary.execute("DELETE FROM payments WHERE id = 80")
+
+
 def test_standby_without_the_key(primary, copies):
     standby = copies(key=False)
     assert standby.execute("SELECT id, card FROM payments ORDER BY id") == MASKED

@@ -28,6 +28,12 @@ pub trait Provider: Send + Sync {
     /// The name by which vaults refer to this provider.
     fn name(&self) -> &'static str;
 
+    /// Gets ready for the first request, which then takes no longer than others. Asks no key holder for anything, and
+    /// what fails is told by the requests.
+    fn prepare(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {})
+    }
+
     /// Makes a data key; returns it in clear, and wrapped by `kek` for `context`.
     fn generate<'a>(&'a self, kek: &'a str, context: &'a Context) -> Answer<'a, (DataKeyBytes, Vec<u8>)>;
 

@@ -64,6 +64,13 @@ impl Providers {
         self.0.insert(provider.name(), Entry { provider, places });
     }
 
+    /// Gets them ready for their first requests.
+    pub async fn prepare(&self) {
+        for entry in self.0.values() {
+            entry.provider.prepare().await;
+        }
+    }
+
     /// Answers one request. Whatever goes wrong is a [`Failure`] in the response.
     pub async fn handle(&self, request: Request) -> Response {
         let result = match timeout(Self::LIMIT, self.outcome(request.op)).await {

@@ -3,6 +3,7 @@
 mod conformance;
 mod support;
 
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use aws_config::{BehaviorVersion, ConfigLoader};
@@ -36,6 +37,28 @@ async fn failure(aws: &Aws, kek: &str) -> Failure {
         Ok(_) => panic!("generated what it must refuse"),
         Err(failure) => failure,
     }
+}
+
+#[tokio::test]
+async fn what_the_first_request_needs_is_built_before_it() {
+    static LOADED: AtomicUsize = AtomicUsize::new(0);
+    let counting = || {
+        LOADED.fetch_add(1, SeqCst);
+        loader()
+    };
+    let proxy = Proxy::start(moto::url());
+    let url = || Some(proxy.url.clone());
+    // Where nothing says so, the server may have nothing to do with AWS.
+    Aws::with_loader(AwsConfig { region: None, endpoint_url: url() }, counting).prepare().await;
+    assert_eq!(LOADED.load(SeqCst), 0);
+    let config = AwsConfig { region: Some(REGION.to_string()), endpoint_url: url() };
+    let aws = Aws::with_loader(config, counting);
+    aws.prepare().await;
+    assert_eq!(LOADED.load(SeqCst), 1);
+    assert_eq!(proxy.take_operations(), [""; 0], "KMS is not asked");
+    aws.generate(&new_key(REGION), &context()).await.expect("a key");
+    assert_eq!(LOADED.load(SeqCst), 1);
+    assert_eq!(proxy.take_operations(), ["GenerateDataKey"]);
 }
 
 #[tokio::test]

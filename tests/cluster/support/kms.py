@@ -88,6 +88,8 @@ class Proxy:
     def __init__(self, upstream):
         self.upstream, self.fault, self.only, self.delay = upstream, None, None, 0
         self.calls, self.logins = [], []
+        # When each of the calls arrived and when its answer had left, by the monotonic clock.
+        self.times = []
         self.port = 0
         self._lock = threading.Lock()
         self._server = None
@@ -107,8 +109,15 @@ class Proxy:
             wbufsize = -1
             disable_nagle_algorithm = True
 
+            def parse_request(self):
+                self.began = time.monotonic()
+                return super().parse_request()
+
             def do_POST(self):
                 proxy.serve(self)
+                if not self.is_login:
+                    with proxy._lock:
+                        proxy.times.append((self.began, time.monotonic()))
 
             def log_message(self, *_):
                 pass
@@ -134,12 +143,37 @@ class Proxy:
 
     def forget_calls(self):
         with self._lock:
-            self.calls, self.logins = [], []
+            self.calls, self.logins, self.times = [], [], []
+
+    def took(self):
+        """Seconds from the arrival of the first call to the end of the last answer."""
+        times = self._settled()
+        return max(ended for _, ended in times) - min(began for began, _ in times)
+
+    def were_at_once(self):
+        """Whether all calls had arrived before the first was answered."""
+        times = self._settled()
+        return max(began for began, _ in times) < min(ended for _, ended in times)
+
+    def _settled(self):
+        """The times of all calls: what was answered is noted a moment later."""
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            with self._lock:
+                if len(self.times) == len(self.calls):
+                    return list(self.times)
+            time.sleep(0.001)
+        raise AssertionError(f"{len(self.calls)} calls, {len(self.times)} answered")
 
     def decrypts(self):
         """The data keys that were asked for, in the order of the calls."""
         with self._lock:
-            return [key for operation, key, _ in self.calls if operation == "Decrypt"]
+            return [key for operation, key, *_ in self.calls if operation == "Decrypt"]
+
+    def purposes(self):
+        """What the keys that were asked for are for, sorted."""
+        with self._lock:
+            return sorted(purpose for *_, purpose in self.calls)
 
     def serve(self, request):
         body = request.rfile.read(int(request.headers["Content-Length"]))
@@ -149,8 +183,8 @@ class Proxy:
         context = asked.get("EncryptionContext") or asked.get("SourceEncryptionContext") or {}
         with self._lock:
             # Logins ask for the key of accounts in the background, whatever else is done.
-            is_login = operation == "Decrypt" and context.get("pgpci:purpose") == "account"
-            (self.logins if is_login else self.calls).append((operation, context.get("pgpci:key"), region))
+            request.is_login = operation == "Decrypt" and context.get("pgpci:purpose") == "account"
+            (self.logins if request.is_login else self.calls).append((operation, context.get("pgpci:key"), region, context.get("pgpci:purpose")))
             fault = self.fault if self.only is None or operation in self.only else None
         time.sleep(self.delay)
         if fault:

@@ -31,6 +31,11 @@ pub async fn serve(socket: UnixStream, providers: Providers) -> Result<(), Fatal
     let mut decoder = Decoder::default();
     let mut received = Zeroizing::new([0u8; READ_LEN]);
     let mut requests = JoinSet::new();
+    let early = providers.clone();
+    requests.spawn(async move {
+        early.prepare().await;
+        Ok(())
+    });
     loop {
         while requests.len() < MAX_OPEN {
             match decoder.next::<Request>() {

@@ -13,6 +13,9 @@ use tokio::sync::Mutex;
 
 use super::{Aws, AwsConfig, region_of};
 
+/// The name of some key in the default region.
+const ANY_KEK: &str = "alias/any";
+
 pub(super) struct Clients {
     config: AwsConfig,
     loader: Box<dyn Fn() -> ConfigLoader + Send + Sync>,
@@ -28,6 +31,16 @@ struct Built {
 impl Clients {
     pub(super) fn new(config: AwsConfig, loader: Box<dyn Fn() -> ConfigLoader + Send + Sync>) -> Clients {
         Clients { config, loader, built: Mutex::new(None) }
+    }
+
+    /// Builds the client of the region that the options name: reading the trusted certificates takes longer than a
+    /// request. Without such a region this server may have nothing to do with AWS, and AWS's chain could ask the network
+    /// for one.
+    pub(super) async fn prepare(&self) {
+        if self.config.region.is_some() {
+            // What is wrong is told to whoever needs the client.
+            let _ = self.get(ANY_KEK).await;
+        }
     }
 
     /// The client for the region of `kek`.

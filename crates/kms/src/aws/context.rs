@@ -13,7 +13,7 @@ use pgpci_core::key::Context;
 /// | `pgpci:installation` | UUID of the installation, in its usual form                      |
 /// | `pgpci:vault`        | number of the vault                                              |
 /// | `pgpci:key`          | id of the data key, as in `pci.keys`                             |
-/// | `pgpci:purpose`      | what it is for: `data`, `equality`, `hash`, `policy`, `trail`    |
+/// | `pgpci:purpose`      | `data`, `equality`, `hash`, `policy`, `account`, `trail`         |
 ///
 /// Never names or OIDs of databases, so that a dump restores elsewhere. Wrapped keys depend on
 /// these names and forms for ever.

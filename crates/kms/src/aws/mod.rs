@@ -17,6 +17,7 @@ mod context;
 mod failure;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, ConfigLoader};
@@ -103,6 +104,10 @@ impl Aws {
 impl Provider for Aws {
     fn name(&self) -> &'static str {
         Aws::NAME
+    }
+
+    fn prepare(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.clients.prepare())
     }
 
     fn generate<'a>(&'a self, kek: &'a str, context: &'a Context) -> Answer<'a, (DataKeyBytes, Vec<u8>)> {

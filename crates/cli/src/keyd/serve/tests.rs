@@ -1,5 +1,6 @@
 //! The connection with a provider that takes its time.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -17,19 +18,26 @@ struct Slow(Arc<Gate>);
 struct Gate {
     open: Semaphore,
     inside: AtomicUsize,
+    prepared: AtomicUsize,
 }
 
 impl Default for Gate {
     fn default() -> Gate {
         let open = Semaphore::new(0);
-        let inside = AtomicUsize::new(0);
-        Gate { open, inside }
+        let (inside, prepared) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Gate { open, inside, prepared }
     }
 }
 
 impl Provider for Slow {
     fn name(&self) -> &'static str {
         "slow"
+    }
+
+    fn prepare(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            self.0.prepared.fetch_add(1, SeqCst);
+        })
     }
 
     fn generate<'a>(&'a self, kek: &'a str, _: &'a Context) -> Answer<'a, (DataKeyBytes, Vec<u8>)> {
@@ -95,6 +103,14 @@ fn start() -> (Broker, Slow, tokio::task::JoinHandle<Result<(), Fatal>>) {
     let serving = tokio::spawn(serve(theirs, providers));
     let decoder = Decoder::default();
     (Broker { socket, decoder }, slow, serving)
+}
+
+#[tokio::test]
+async fn providers_get_ready_before_anything_is_asked() {
+    let (_broker, slow, _serving) = start();
+    while slow.0.prepared.load(SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
