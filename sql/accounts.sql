@@ -9,11 +9,11 @@ COMMENT ON FUNCTION check_password(text) IS
 CREATE FUNCTION set_account(
     role regrole, kind text, valid_from timestamptz DEFAULT NULL, valid_until timestamptz DEFAULT NULL,
     hours text DEFAULT NULL, time_zone text DEFAULT NULL, sources text[] DEFAULT NULL
-) RETURNS void
+) RETURNS integer
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pci, pg_temp
     AS 'MODULE_PATHNAME', 'pci_set_account';
 COMMENT ON FUNCTION set_account(regrole, text, timestamptz, timestamptz, text, text, text[]) IS
-    'says what kind of account a role is (person, service, vendor, break_glass), from when until when, at which hours of the day and from which networks it may log in; officers only, never of themselves';
+    'says what kind of account a role is (person, service, vendor, break_glass), from when until when, at which hours of the day and from which networks it may log in; one that a person has used becomes a service or break_glass when a second officer approves: then the number of that request, else NULL; officers only, never of themselves';
 
 CREATE FUNCTION lock_account(role regrole, reason text, end_sessions boolean DEFAULT true) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pci, pg_temp

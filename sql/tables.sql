@@ -56,7 +56,7 @@ COMMENT ON TABLE key_event IS 'The states that each key went through (NIST SP 80
 
 CREATE TABLE request (
     id integer NOT NULL PRIMARY KEY,
-    kind text NOT NULL CHECK (kind IN ('grant', 'destroy key', 'shred vault', 'rewrap keys', 'widen display', 'lengthen cryptoperiod', 'exempt', 'begin restore')),
+    kind text NOT NULL CHECK (kind IN ('grant', 'destroy key', 'shred vault', 'rewrap keys', 'widen display', 'lengthen cryptoperiod', 'exempt', 'begin restore', 'set account')),
     duty text NOT NULL CHECK (duty IN ('pci_officer', 'pci_custodian')),
     reason text NOT NULL,
     vault text,

@@ -48,6 +48,7 @@ pub extern "C-unwind" fn _PG_init() {
     }
     pg::region::register();
     pg::counters::register();
+    pg::facts::register();
     pg::label::register();
     pg::worker::register();
     audit::register();

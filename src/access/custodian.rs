@@ -125,7 +125,12 @@ pub fn approved(request: &Request) -> Result<()> {
             let (provider, kek) = (request.provider.as_deref(), request.kek.as_deref());
             rewrap::rewrap(&ring, vault()?, provider.unwrap_or_default(), kek.unwrap_or_default())?;
         }
-        Kind::WidenDisplay | Kind::Grant | Kind::LengthenCryptoperiod | Kind::Exempt | Kind::Restore => {}
+        Kind::WidenDisplay
+        | Kind::Grant
+        | Kind::LengthenCryptoperiod
+        | Kind::Exempt
+        | Kind::Restore
+        | Kind::Account => {}
     }
     catalog::changed("key");
     Ok(())

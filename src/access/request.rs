@@ -30,10 +30,12 @@ pub enum Kind {
     Exempt,
     /// Ready-made verifiers of passwords.
     Restore,
+    /// An account that a person has used becomes one that fewer controls hold for.
+    Account,
 }
 
 impl Kind {
-    const ALL: [Kind; 8] = [
+    const ALL: [Kind; 9] = [
         Self::Grant,
         Self::DestroyKey,
         Self::ShredVault,
@@ -42,6 +44,7 @@ impl Kind {
         Self::LengthenCryptoperiod,
         Self::Exempt,
         Self::Restore,
+        Self::Account,
     ];
 
     /// As it is written.
@@ -55,13 +58,14 @@ impl Kind {
             Self::LengthenCryptoperiod => "lengthen cryptoperiod",
             Self::Exempt => "exempt",
             Self::Restore => "begin restore",
+            Self::Account => "set account",
         }
     }
 
     /// Whose second holder approves.
     pub fn duty(self) -> &'static str {
         match self {
-            Self::Grant | Self::WidenDisplay | Self::Exempt | Self::Restore => "pci_officer",
+            Self::Grant | Self::WidenDisplay | Self::Exempt | Self::Restore | Self::Account => "pci_officer",
             Self::DestroyKey | Self::ShredVault | Self::RewrapKeys | Self::LengthenCryptoperiod => {
                 custodian::DUTY
             }
@@ -78,7 +82,7 @@ pub struct Exempt {
     pub control: Control,
     /// What is to hold.
     pub value: i32,
-    /// Until when.
+    /// Until when; 0: for good.
     pub until: i64,
 }
 
@@ -194,7 +198,8 @@ pub fn read(row: &table::Row) -> Option<(Open, String)> {
     (request.provider, request.kek) = (text(12), text(13));
     request.display = row.get(14).zip(row.get(15));
     request.cryptoperiod = row.get(24);
-    if let (Some(control), Some(value), Some(until)) = (text(26), row.get(27), row.get(10)) {
+    if let (Some(control), Some(value)) = (text(26), row.get(27)) {
+        let until = row.get(10).unwrap_or_default();
         request.exempt = Some(Exempt { role: row.get(6), control: Control::parse(&control)?, value, until });
     }
     let open = Open {

@@ -60,7 +60,7 @@ pub fn open(request: &Request) -> Result<i32> {
                 grant.map(|g| g.capability.clone()).into(),
                 grant.and_then(|g| g.purposes.clone()).into(),
                 time(grant.and_then(|g| g.valid_from))?.into(),
-                time(grant.and_then(|g| g.valid_until).or(exempt.map(|e| e.until)))?.into(),
+                time(grant.and_then(|g| g.valid_until).or(exempt.map(|e| e.until).filter(|until| *until != 0)))?.into(),
                 grant.and_then(|g| g.max_per_hour).into(),
                 request.provider.clone().into(),
                 request.kek.clone().into(),
@@ -126,7 +126,7 @@ pub fn approve(call: &mut Call) -> Result<Value> {
         }
         Kind::WidenDisplay => grant::write_display(&ring, &open.request)?,
         Kind::LengthenCryptoperiod => vaults::write_cryptoperiod(&ring, &open.request)?,
-        Kind::Exempt | Kind::Restore => {
+        Kind::Exempt | Kind::Restore | Kind::Account => {
             let then = ON_EXEMPTION.get().ok_or_else(|| Error::state("accounts are not kept here"))?;
             then(&open.request)?;
         }

@@ -13,7 +13,7 @@ use super::node;
 use crate::pg::settings;
 
 /// All of ours that are not a session's own, and those of PostgreSQL that say what is logged, who gets in, and what else runs.
-const NAMES: [&CStr; 78] = [
+const NAMES: [&CStr; 79] = [
     c"archive_command",
     c"archive_mode",
     c"authentication_timeout",
@@ -85,6 +85,7 @@ const NAMES: [&CStr; 78] = [
     c"pgpci.pkcs11_pin_file",
     c"pgpci.pkcs11_token",
     c"pgpci.request_expiry",
+    c"pgpci.require_encrypted_passwords",
     c"pgpci.service_verifiers",
     c"pgpci.shared_use_window",
     c"session_preload_libraries",

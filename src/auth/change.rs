@@ -83,6 +83,7 @@ pub fn check(name: &[u8], password: &[u8], is_verifier: bool) -> Result<()> {
     if is_verifier {
         return check_verifier(name, &String::from_utf8_lossy(password), account.kind, is_kept, &past);
     }
+    rules::check_way()?;
     if looks_like_verifier(&String::from_utf8_lossy(password)) {
         return Err(rules::refuse(Weakness::Malformed));
     }

@@ -30,10 +30,12 @@ pub fn exempt(call: &mut Call) -> Result<Value> {
         return Err(Error::argument("an exemption is from a control, has a value, an end and a reason"));
     }
     let name = call.text(0);
-    let control = Control::parse(&name).filter(|it| *it != Control::Restore).ok_or_else(|| {
-        Error::argument(format!("\"{name}\" is no control that there are exemptions from"))
-            .hint("It is named as its setting is, without the prefix: password_max_age.")
-    })?;
+    let control = Control::parse(&name)
+        .filter(|it| !matches!(it, Control::Restore | Control::Kind))
+        .ok_or_else(|| {
+            Error::argument(format!("\"{name}\" is no control that there are exemptions from"))
+                .hint("It is named as its setting is, without the prefix: password_max_age.")
+        })?;
     if !control.is_weaker(call.i32(1)) {
         return Err(Error::argument("this value is not weaker than PCI DSS allows, or means nothing")
             .hint(format!("Set pgpci.{}, which needs no exemption.", control.as_str())));
@@ -113,7 +115,8 @@ pub fn is_restoring() -> bool {
     all.exemption(Control::Restore, session::now()).is_some()
 }
 
-fn open(kind: Kind, exempt: Exempt, reason: &str) -> Result<Value> {
+/// Files a request that is about accounts; returns its number.
+pub fn open(kind: Kind, exempt: Exempt, reason: &str) -> Result<Value> {
     life::ensure_key()?;
     let mut request = Request::new(kind, reason.replace(['\t', '\n'], " "));
     request.exempt = Some(exempt);
@@ -125,6 +128,9 @@ fn approved(request: &Request) -> Result<()> {
     if asked.role == Some(session::user()) {
         return Err(Error::denied("nobody may approve an exemption of their own account")
             .hint("Another officer does it."));
+    }
+    if asked.control == Control::Kind {
+        return life::approved(asked);
     }
     let now = session::now();
     let role = subject(asked.role)?;

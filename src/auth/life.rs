@@ -5,7 +5,8 @@ use pgrx::pg_sys;
 
 use super::limits::Limits;
 use super::state::Proof;
-use super::{lockout, state};
+use super::{exemptions, lockout, state};
+use crate::access::request::{self, Exempt};
 use crate::access::{require_direct, require_duty, roles};
 use crate::audit::{self, Class};
 use crate::error::{Error, Result};
@@ -18,7 +19,7 @@ use crate::pg::session;
 pub const OFFICER: &str = "pci_officer";
 const AUDITOR: &str = "pci_auditor";
 
-/// `pci.set_account(role, kind)`
+/// `pci.set_account(role, kind)`: the number of a request, where a second officer has to approve
 pub fn set_account(call: &mut Call) -> Result<Value> {
     if call.is_null(0) || call.is_null(1) {
         return Err(Error::argument("an account is of a role, and of a kind"));
@@ -33,6 +34,9 @@ pub fn set_account(call: &mut Call) -> Result<Value> {
     let zone = call.opt_text(5).unwrap_or_else(|| "UTC".into());
     let hours = call.opt_text(4).map(|hours| parse_hours(&hours, &zone)).transpose()?;
     let mut account = state::to_change(role)?;
+    if account.kind.is_human() && !kind.is_human() && is_used(role, &account) {
+        return ask(role, account.kind, kind, (2..7).all(|i| i == 5 || call.is_null(i)));
+    }
     account.kind = kind;
     account.valid_from = (!call.is_null(2)).then(|| call.i64(2));
     account.valid_until = (!call.is_null(3)).then(|| call.i64(3));
@@ -42,6 +46,38 @@ pub fn set_account(call: &mut Call) -> Result<Value> {
     state::put(role, &account)?;
     record(role, &describe(&account));
     Ok(call.null())
+}
+
+/// Whether anybody has logged in with it.
+fn is_used(role: pg_sys::Oid, account: &Account) -> bool {
+    let seen = crate::pg::lockout::with_logins(|logins| logins.seen(role.to_u32()).last);
+    account.last_login.max(seen.unwrap_or(0)) != 0
+}
+
+/// Whoever knows the password of such an account would be free of what holds for people: that is for two to decide.
+fn ask(role: pg_sys::Oid, from: Kind, to: Kind, is_unlimited: bool) -> Result<Value> {
+    if !is_unlimited {
+        return Err(Error::argument("limits are set when the account is of that kind").hint(
+            "Somebody has logged in with it, so that a second officer approves the kind: ask for that alone first.",
+        ));
+    }
+    let exempt = Exempt { role: Some(role), control: Control::Kind, value: to.number(), until: 0 };
+    exemptions::open(request::Kind::Account, exempt, &format!("{} instead of {}", to.as_str(), from.as_str()))
+}
+
+/// A second officer has approved the kind of an account.
+pub fn approved(asked: &Exempt) -> Result<()> {
+    let role = asked.role.filter(|role| session::role_exists(*role));
+    let (Some(role), Some(kind)) = (role, Kind::numbered(asked.value)) else {
+        return Err(Error::argument("the role does not exist"));
+    };
+    let mut account = state::to_change(role)?;
+    account.kind = kind;
+    (account.valid_from, account.valid_until, account.hours) = (None, None, None);
+    account.sources.clear();
+    state::put(role, &account)?;
+    record(role, &describe(&account));
+    Ok(())
 }
 
 /// `pci.lock_account(role, reason)`

@@ -72,6 +72,6 @@ pub fn setting(control: Control) -> i32 {
         Control::LockoutTime => guc::LOCKOUT_TIME.get(),
         Control::Idle => guc::IDLE_SESSION_TIMEOUT.get(),
         Control::Inactivity => guc::INACTIVITY_LIMIT.get(),
-        Control::Restore => 0,
+        Control::Restore | Control::Kind => 0,
     }
 }

@@ -103,13 +103,14 @@ pub fn logs_in(role: pg_sys::Oid, limits: &Limits<'_>, account: &Account) -> Res
             false => None,
         }
     };
-    let name = session::role_name(role);
     if let Some(why) = refused {
+        let name = session::role_name(role);
         // The client is told nothing of it.
         audit::record(Class::Account, &format!("role \"{name}\": login refused: {why}"));
         return Err(refusal(&name));
     }
     if account.kind == Kind::BreakGlass {
+        let name = session::role_name(role);
         audit::record(Class::Account, &format!("role \"{name}\": break_glass account logs in"));
         pgrx::log!("pgpci: break_glass account \"{name}\" logs in");
     }
@@ -123,11 +124,17 @@ pub fn transaction(event: pg_sys::XactEvent::Type) -> Result<()> {
         && let Some((role, source, is_personal)) = ARRIVING.take()
     {
         let (id, now) = (role.to_u32(), session::now());
+        let is_locked = lockout::with(|table| {
+            let is_locked = table.is_locked(id, source, now);
+            if !is_locked {
+                table.succeed(id, source);
+            }
+            is_locked
+        });
         // Whoever was locked since is not among the sessions that were ended.
-        if lockout::with(|table| table.is_locked(id, source, now)) == Some(true) {
+        if is_locked == Some(true) {
             return Err(refusal(&session::role_name(role)));
         }
-        lockout::with(|table| table.succeed(id, source));
         arrival::arrived(role, is_personal);
     }
     if event == E::XACT_EVENT_PRE_COMMIT {

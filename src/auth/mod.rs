@@ -15,12 +15,13 @@ mod sweep;
 
 use std::ffi::CStr;
 
-use pgpci_core::account::{Account, ClusterKey, Label};
+use pgpci_core::account::{Account, Arrival, ClusterKey, Label};
 use pgrx::pg_sys;
 
 use crate::access::roles;
 use crate::error::Result;
 use crate::key::cluster;
+use crate::pg::facts::{self, About};
 use crate::pg::{message, port, session};
 use limits::Limits;
 use state::Proof;
@@ -88,33 +89,54 @@ pub fn refuse_restricted() {
 /// The authentication is over, with this status; no database is chosen yet.
 pub fn authenticated(status: i32) {
     let Some(role) = port::with_client(|client| session::role_by_name(client.user)) else { return };
-    let is_in_force = is_in_force();
-    let key = if is_in_force { cluster::at_hand() } else { None };
-    let key = key.as_ref().map(|key| key.expose());
-    let account = role.map(|role| known(role, key, is_in_force)).unwrap_or_default();
-    let all = limits::of_all().map(|role| state::look_with(role, key).0).unwrap_or_default();
+    if status != OK && status != WRONG {
+        return;
+    }
+    // A role that is not there takes as long as one that is.
+    let Arrival { account, all, is_in_force } = known(role.unwrap_or(pg_sys::InvalidOid));
     let limits = Limits::at_login(&account, all, is_in_force);
-    match (status, role) {
-        (OK, Some(role)) => {
+    match role {
+        Some(role) if status == OK => {
             or_raise(lockout::logs_in(role, &limits, &account));
             or_raise(first_use::logs_in(role, &limits, &account));
             idle::logs_in(&limits, &account);
             arrival::logs_in(role, &limits, &account);
         }
-        (WRONG, role) => lockout::failed(role, &limits, &account),
+        _ if status == WRONG => lockout::failed(role, &limits, &account),
         _ => {}
     }
 }
 
-/// What a login believes of a role: its label, if its MAC is right or cannot be verified now.
-fn known(role: pg_sys::Oid, key: Option<&[u8; 32]>, is_in_force: bool) -> Account {
+/// What a login believes of a role, by another session's reading where nothing has changed since.
+fn known(role: pg_sys::Oid) -> Arrival {
+    let mut room = [0; facts::ROOM];
+    let recalled = facts::recall(About::Account, role, &mut room).and_then(Arrival::from_bytes);
+    recalled.unwrap_or_else(|| {
+        let moment = facts::moment();
+        let (arrival, is_certain) = read(role);
+        if let (true, Some(moment), Some(bytes)) = (is_certain, moment, arrival.to_bytes(&mut room)) {
+            facts::learn(moment, About::Account, role, bytes);
+        }
+        arrival
+    })
+}
+
+/// The same as it is written: its label, if its MAC is right or cannot be verified now; and whether nothing is left to be
+/// verified, or to be told of.
+fn read(role: pg_sys::Oid) -> (Arrival, bool) {
+    let is_in_force = is_in_force();
+    let key = if is_in_force { cluster::at_hand() } else { None };
+    let key = key.as_ref().map(|key| key.expose());
     let (account, proof) = state::look_with(role, key);
     match proof {
         Proof::Forged => state::accuse(role),
         Proof::Unproven if is_in_force && lockout::may_ask() => cluster::ask(),
         _ => {}
     }
-    account
+    let (all, proof_of_all) =
+        limits::of_all().map_or((Account::default(), Proof::Nothing), |all| state::look_with(all, key));
+    let is_certain = [proof, proof_of_all].iter().all(|it| matches!(it, Proof::Genuine | Proof::Nothing));
+    (Arrival::new(account, all, is_in_force), is_certain)
 }
 
 /// A transaction ends, or is about to.

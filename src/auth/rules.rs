@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use pgpci_core::account::Control;
 use pgpci_core::password::{Policy, Prepared, Weakness};
+use pgrx::PgSqlErrorCode;
 
 use super::limits::Limits;
 use super::state;
@@ -16,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::call::{Call, Value, varlena};
 use crate::pg::local::Local;
-use crate::pg::session;
+use crate::pg::{port, session};
 
 /// More is not read of a file of banned passwords.
 const MAX_BANNED: u64 = 16 << 20;
@@ -24,6 +25,7 @@ const MAX_BANNED: u64 = 16 << 20;
 /// `pci.check_password(password)`: what would be wrong with it for the user, a line each; NULL if nothing. Nothing of it is
 /// stored.
 pub fn check_password(call: &mut Call) -> Result<Value> {
+    check_way()?;
     let password = Prepared::new(call.bytes(0));
     let account = state::get(session::user());
     let wrong = weaknesses(&password, &session::role_name(session::user()), &Limits::of(&account))?;
@@ -32,6 +34,16 @@ pub fn check_password(call: &mut Call) -> Result<Value> {
     }
     let lines: Vec<String> = wrong.iter().map(|it| format!("{it}: {}", it.hint())).collect();
     Ok(varlena(lines.join("\n").as_bytes()))
+}
+
+/// 28000 where whoever listens on the network has the password, too (PCI DSS 8.3.2). It should not be used any more then.
+pub fn check_way() -> Result<()> {
+    if !guc::REQUIRE_ENCRYPTED_PASSWORDS.get() || !port::can_be_overheard() {
+        return Ok(());
+    }
+    let message = "a password is not taken over a connection that is not encrypted";
+    Err(Error::new(PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, message)
+        .hint("Connect with sslmode=require, or on the server itself, and choose another password: this one may have been read."))
 }
 
 /// 22023 unless the password may be one of the role's, as far as can be told by looking at it.

@@ -24,6 +24,9 @@ pub static BANNED_PASSWORDS_FILE: GucSetting<Option<CString>> = GucSetting::<Opt
 /// `pgpci.service_verifiers`
 pub static SERVICE_VERIFIERS: GucSetting<bool> = GucSetting::<bool>::new(false);
 
+/// `pgpci.require_encrypted_passwords`
+pub static REQUIRE_ENCRYPTED_PASSWORDS: GucSetting<bool> = GucSetting::<bool>::new(true);
+
 /// `pgpci.max_failed_logins`
 pub static MAX_FAILED_LOGINS: GucSetting<i32> = GucSetting::<i32>::new(6);
 /// `pgpci.lockout_time`, minutes
@@ -113,6 +116,11 @@ pub fn define(control: GucFlags) {
         &BANNED_PASSWORDS_FILE,
         GucContext::Sighup,
         control,
+    );
+    switch(
+        c"pgpci.require_encrypted_passwords",
+        c"Whether a password is set over a network only where the connection is encrypted.",
+        &REQUIRE_ENCRYPTED_PASSWORDS,
     );
     number(
         c"pgpci.max_failed_logins",

@@ -14,7 +14,7 @@ use pgrx::{PGRXSharedMemory, PgLwLock, pg_guard, pg_sys};
 use crate::pg::mailbox;
 
 /// The first bytes of the file; another version of it begins anew.
-const MAGIC: [u8; 16] = *b"pgpci lockout 3\0";
+const MAGIC: [u8; 16] = *b"pgpci lockout 4\0";
 
 #[repr(C)]
 struct Mapped {
@@ -28,6 +28,8 @@ struct Mapped {
 pub struct Fresh {
     /// Address of the worker's latch; 0 while there is none.
     latch: usize,
+    /// Whether the entries were counted.
+    is_counted: bool,
     /// Whether the worker has looked at what the roles themselves say.
     is_looked_over: bool,
     /// When it last began to write and did not end; 0: never.
@@ -105,8 +107,15 @@ fn with_place<T>(f: impl FnOnce(*mut Mapped) -> T) -> Option<T> {
     if place.is_null() {
         return None;
     }
-    let _guard = LOCK.exclusive();
-    keep_length().then(|| f(place))
+    let mut fresh = LOCK.exclusive();
+    if !keep_length() {
+        return None;
+    }
+    if !std::mem::replace(&mut fresh.is_counted, true) {
+        // SAFETY: a valid place.
+        unsafe { (*place).table.count() };
+    }
+    Some(f(place))
 }
 
 /// Whoever empties the file by mistake would end every process that looks at what is mapped of it, one after the other:

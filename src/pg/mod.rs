@@ -24,6 +24,7 @@ pub mod delivery;
 pub mod direct;
 pub mod disk;
 pub mod exports;
+pub mod facts;
 pub mod functions;
 pub mod glance;
 pub mod harmless;

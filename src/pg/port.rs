@@ -83,17 +83,32 @@ pub fn method_is_password() -> bool {
 
 /// Whether the connection is encrypted by TLS.
 pub fn has_tls() -> bool {
-    // PostgreSQL has this function if it was built with TLS, and answers null where the connection has none.
     type Version = unsafe extern "C" fn(*mut c_void) -> *const c_char;
-    // SAFETY: a look-up by name; the function only reads the structure.
-    unsafe {
-        let function = libc::dlsym(libc::RTLD_DEFAULT, c"be_tls_get_version".as_ptr());
-        if function.is_null() || pg_sys::MyProcPort.is_null() {
-            return false;
-        }
-        let version = std::mem::transmute::<*mut c_void, Version>(function);
-        !version(pg_sys::MyProcPort.cast()).is_null()
-    }
+    // SAFETY: the function's type in libpq-be.h; it only reads the structure, and answers null without TLS.
+    ask_port(c"be_tls_get_version", |function| unsafe {
+        !std::mem::transmute::<*mut c_void, Version>(function)(pg_sys::MyProcPort.cast()).is_null()
+    })
+}
+
+/// Whether what the client sends can be read on its way: it comes over a network, encrypted neither by TLS nor by GSSAPI.
+pub fn can_be_overheard() -> bool {
+    type Encrypts = unsafe extern "C" fn(*mut c_void) -> bool;
+    let is_here = |client: Client| {
+        client.host == LOCAL || client.address.is_some_and(|address| address.to_canonical().is_loopback())
+    };
+    with_client(is_here) == Some(false)
+        && !has_tls()
+        // SAFETY: as above.
+        && !ask_port(c"be_gssapi_get_enc", |function| unsafe {
+            std::mem::transmute::<*mut c_void, Encrypts>(function)(pg_sys::MyProcPort.cast())
+        })
+}
+
+/// Asks one of PostgreSQL's functions, which is there if it was built with what that is about, about the connection.
+fn ask_port(name: &CStr, ask: impl FnOnce(*mut c_void) -> bool) -> bool {
+    // SAFETY: a look-up by name; reads a backend-local variable.
+    let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    !function.is_null() && has_client() && ask(function)
 }
 
 /// What stands for the address of the local socket.

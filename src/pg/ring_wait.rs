@@ -1,6 +1,6 @@
 //! Waiting for the trail worker, and waking it.
 
-use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 
 use pgrx::PgSharedMemoryInitialization;
 use pgrx::{pg_guard, pg_sys};
@@ -17,6 +17,8 @@ struct Waiting {
     worker: AtomicPtr<pg_sys::Latch>,
     /// Sessions that may still have something to record.
     sessions: AtomicI32,
+    /// Whether the worker waits for their end.
+    ends: AtomicBool,
     variable: pg_sys::ConditionVariable,
 }
 
@@ -61,6 +63,7 @@ fn waiting() -> Option<&'static Waiting> {
 pub fn set_worker(latch: *mut pg_sys::Latch) {
     if let Some(waiting) = waiting() {
         waiting.worker.store(latch, Ordering::Release);
+        waiting.ends.store(false, Ordering::Release);
     }
 }
 
@@ -85,7 +88,16 @@ pub(super) fn wake_waiters() {
 pub fn count_session(change: i32) {
     if let Some(waiting) = waiting() {
         waiting.sessions.fetch_add(change, Ordering::AcqRel);
-        wake_worker();
+        if waiting.ends.load(Ordering::Acquire) {
+            wake_worker();
+        }
+    }
+}
+
+/// The worker is to end, after the sessions.
+pub fn worker_ends() {
+    if let Some(waiting) = waiting() {
+        waiting.ends.store(true, Ordering::Release);
     }
 }
 

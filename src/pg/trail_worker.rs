@@ -63,6 +63,7 @@ pub extern "C-unwind" fn pgpci_trail_main(_arg: pg_sys::Datum) {
         wait(pause);
     }
     // Sessions are told to stop at the same time, and their last words are events, too.
+    ring_wait::worker_ends();
     let since = Instant::now();
     while ring_wait::sessions() > 0 && since.elapsed() < LAST_SESSIONS {
         let pause = work.round();

@@ -106,6 +106,22 @@ def test_startup_options_change_nothing(guarded, options):
     assert not wire.is_in(guess(guarded, role, password))
 
 
+def test_names_that_are_nobodys_take_no_counter_away(guarded):
+    """More of them than there are counters, in the middle of guessing somebody's password."""
+    add(guarded, "lily")
+    add(guarded, "jack", "person")
+    guess(guarded, "jack", times=5)
+    hba = guarded.data / "pg_hba.conf"
+    hba.write_text("host nowhere all 127.0.0.1/32 password\n" + hba.read_text())
+    guarded.execute("SELECT pg_reload_conf()")
+    for i in range(2500):
+        wire.try_password(guarded, f"made{i}up", WRONG, dbname="nowhere")
+    assert account(guarded, "jack", "failed_logins") == 5
+    guess(guarded, "jack")
+    assert account(guarded, "jack", "is_locked")
+    assert wire.is_in(guess(guarded, "lily", password_of("lily", "first")))
+
+
 def test_the_protocol_broken_off_anywhere(guarded):
     """Half messages, wrong ones and huge ones neither count as guesses nor hurt the server."""
     password = add(guarded, "brook", "person")

@@ -172,6 +172,36 @@ def test_break_glass_is_never_locked_and_only_let_in_locally(guarded):
     assert 'break_glass account "glass" logs in' in guarded.log
 
 
+def test_what_a_person_has_used_becomes_a_machines_by_two(guarded):
+    """Else one officer alone would free a person of what holds for people."""
+    password = add(guarded, "otto", "person")
+    for kind in ["service", "break_glass"]:
+        request = guarded.value(f"SELECT pci.set_account('otto', '{kind}')", user="ann")
+        assert request and account(guarded, "otto", "kind") == "person"
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            guarded.execute("SELECT pci.approve(%s)", (request,), user="ann")
+        guarded.execute("SELECT pci.reject(%s, 'it is a person')", (request,), user="bob")
+        assert account(guarded, "otto", "kind") == "person"
+    # Limits come after the kind.
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="limits"):
+        guarded.execute("SELECT pci.set_account('otto', 'service', sources => '{10.0.0.0/8}')", user="ann")
+    request = guarded.value("SELECT pci.set_account('otto', 'service')", user="ann")
+    assert guarded.value("SELECT kind || control || role || (valid_until IS NULL) FROM pci.requests WHERE id = %s", (request,)) \
+        == "set accountkindottotrue"
+    guarded.execute("SELECT pci.approve(%s)", (request,), user="bob")
+    assert account(guarded, "otto", "kind") == "service"
+    assert wire.is_in(guess(guarded, "otto", password))
+    # Back is stricter, and what nobody has used yet is anybody's: one is enough.
+    assert guarded.value("SELECT pci.set_account('otto', 'person')", user="ann") is None
+    guarded.execute("CREATE ROLE robbi LOGIN")
+    assert guarded.value("SELECT pci.set_account('robbi', 'service', sources => '{10.0.0.0/8}')", user="ann") is None
+    # Who it is about does not approve it.
+    guarded.connect("bob").close()
+    request = guarded.value("SELECT pci.set_account('bob', 'service')", user="ann")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="own account"):
+        guarded.execute("SELECT pci.approve(%s)", (request,), user="bob")
+
+
 def test_accounts_are_seen_by_officers_auditors_and_each_their_own(guarded):
     for user in ["ann", "eve"]:
         assert ("till", "service") in guarded.execute("SELECT role, kind FROM pci.accounts", user=user)

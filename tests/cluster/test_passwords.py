@@ -4,14 +4,18 @@ import base64
 import hashlib
 import hmac
 import os
+import socket
 import struct
+import subprocess
 import time
+from statistics import median
 
 import psycopg
 import pytest
 import trail
 import wire
-from conftest import MAJOR
+from conftest import MAJOR, as_server
+from test_keys import until
 
 GOOD = ["seven-purple-otters9", "vq8-mzr-kptw", "9xk2vbz7mwq4", "Tr0ub4dor-kiosk", "quiet4lampshade-fox", "m8-umbrella-harp"]
 
@@ -138,7 +142,7 @@ def test_the_last_four_are_not_used_again(guarded):
 
 
 def test_a_change_takes_little_time(guarded):
-    """With four to compare with; the quickest of some, for what else the machine does is not meant."""
+    """With four to compare with: 50 ms at most."""
     guarded.execute("CREATE ROLE hal")
     taken = []
     with guarded.connect() as conn:
@@ -146,7 +150,54 @@ def test_a_change_takes_little_time(guarded):
             began = time.perf_counter()
             conn.execute(f"ALTER ROLE hal PASSWORD 'harbour-{n}-paper-kite'")
             taken.append(time.perf_counter() - began)
-    assert min(taken[4:]) < 0.05, taken
+    print(f"a change of a password that four others are compared with: {1000 * median(taken[4:]):.1f} ms")
+    assert median(taken[4:]) < 0.05, taken
+
+
+def own_address():
+    """One of this machine's that is not its loopback; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as it:
+        try:
+            it.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no network")
+        return it.getsockname()[0]
+
+
+def test_a_password_crosses_a_network_encrypted_only(fresh_cluster):
+    address = own_address()
+    one = fresh_cluster("listen_addresses = '*'", "ssl = off")
+    subprocess.run(as_server(["openssl", "req", "-new", "-x509", "-nodes", "-subj", "/CN=test", "-days", "2",
+                              "-keyout", one.data / "server.key", "-out", one.data / "server.crt"]), check=True, capture_output=True)
+    (one.data / "server.key").chmod(0o600)
+    hba = one.data / "pg_hba.conf"
+    hba.write_text(hba.read_text() + f"host all all {address}/32 trust\n")
+    one.execute("CREATE ROLE kate LOGIN; CREATE ROLE sam LOGIN")
+    one.configure("ssl = on")
+    ways = {"host": address, "port": one.port, "user": "postgres", "dbname": "postgres", "autocommit": True}
+
+    def change(password, **way):
+        with psycopg.connect(**{**ways, **way}) as conn:
+            conn.execute("SET application_name = 'far'")
+            conn.execute(f"ALTER ROLE kate PASSWORD '{password}'")
+
+    for refused_here in [lambda: change(GOOD[0], sslmode="disable"),
+                         lambda: psycopg.connect(**ways, sslmode="disable").execute(f"SELECT pci.check_password('{GOOD[0]}')")]:
+        with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification) as error:
+            refused_here()
+        assert "sslmode=require" in error.value.diag.message_hint
+    assert one.value("SELECT rolpassword IS NULL FROM pg_authid WHERE rolname = 'kate'")
+    change(GOOD[1], sslmode="require")
+    # Nobody listens on the machine itself: over its loopback and socket it is taken as it is.
+    change(GOOD[2], host="127.0.0.1", sslmode="disable")
+    change(GOOD[3], host=str(one.dir))
+    # No password is in a verifier, nor where there is none.
+    with psycopg.connect(**ways, sslmode="disable") as conn:
+        conn.execute("ALTER ROLE kate PASSWORD NULL; ALTER ROLE sam VALID UNTIL 'infinity'")
+    # Where something else encrypts the way, it may be said so; that is recorded as any control's change is.
+    one.configure("pgpci.require_encrypted_passwords = off")
+    until(lambda: one.value("SHOW pgpci.require_encrypted_passwords") == "off", "read")
+    change(GOOD[4], sslmode="disable")
 
 
 def test_what_is_undone_was_never_used(guarded):

@@ -1,11 +1,13 @@
 //! What is kept of a role beside PostgreSQL's own catalog: its label. What the login must read, where no key is at
 //! hand, is plain; old password verifiers, with which passwords could be guessed, are sealed; and a MAC is over all.
 
+mod arrival;
 mod exemption;
 mod hours;
 mod label;
 mod source;
 
+pub use arrival::Arrival;
 pub use exemption::{Control, Exemption};
 pub use hours::Hours;
 pub use label::{ClusterKey, Label};
@@ -58,6 +60,16 @@ impl Kind {
     /// The kind of that exact name.
     pub fn parse(name: &str) -> Option<Kind> {
         Self::ALL.into_iter().find(|(_, it)| *it == name).map(|(kind, _)| kind)
+    }
+
+    /// As a number.
+    pub fn number(self) -> i32 {
+        self as i32
+    }
+
+    /// The kind of that number.
+    pub fn numbered(number: i32) -> Option<Kind> {
+        Self::ALL.into_iter().map(|(kind, _)| kind).find(|kind| kind.number() == number)
     }
 
     /// Whether somebody has the password in mind: it ages, and the first one is changed.

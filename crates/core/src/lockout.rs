@@ -2,6 +2,10 @@
 //! microseconds. All of it is plain integers in fixed memory, any content of which means something, so that it can lie
 //! in a mapped file that a crash cut off.
 
+mod places;
+
+use places::Places;
+
 /// Roles that failures are counted of. Only roles that exist get here: names that somebody makes up take no place.
 pub const ROLES: usize = 2048;
 /// Pairs of a role and a source, and sources: the one that failed longest ago gives way.
@@ -78,11 +82,12 @@ pub struct Entry {
 }
 
 /// All that is counted.
+#[derive(Default)]
 #[repr(C)]
 pub struct Table {
-    roles: [Entry; ROLES],
-    pairs: [Entry; SOURCES],
-    sources: [Entry; SOURCES],
+    roles: Places<ROLES>,
+    pairs: Places<SOURCES>,
+    sources: Places<SOURCES>,
 }
 
 /// A role that is locked.
@@ -94,26 +99,17 @@ pub struct Locked {
     pub until: Option<i64>,
 }
 
-impl Default for Table {
-    fn default() -> Self {
-        let (roles, sources) = ([Entry::default(); ROLES], [Entry::default(); SOURCES]);
-        Table { roles, pairs: sources, sources }
-    }
-}
-
 impl Table {
     /// A wrong password for a role.
     pub fn fail(&mut self, attempt: &Attempt, rules: &Rules) -> Outcome {
-        let Attempt { source, now, .. } = *attempt;
-        if rules.max_of_source > 0
-            && let Some(entry) = place(&mut self.sources, source | 1, now)
-        {
-            entry.forgive(now, HOUR / i64::from(rules.max_of_source));
-            entry.count(attempt);
-        }
-        let places = if attempt.by_source { &mut self.pairs[..] } else { &mut self.roles[..] };
+        let now = attempt.now;
+        self.fail_of_source(attempt, rules);
         let (key, of) = key(attempt);
-        let Some(entry) = place_of(places, key, of, now) else { return Outcome::Full };
+        let entry = match attempt.by_source {
+            true => self.pairs.place(key, of, now),
+            false => self.roles.place(key, of, now),
+        };
+        let Some(entry) = entry else { return Outcome::Full };
         entry.rebase(now);
         if entry.is_locked(now) {
             return Outcome::Ignored;
@@ -138,44 +134,50 @@ impl Table {
 
     /// A wrong password for a name that is nobody's, or not to be guessed at: only the source is counted.
     pub fn fail_unknown(&mut self, source: u64, now: i64, rules: &Rules) {
-        if rules.max_of_source > 0
-            && let Some(entry) = place(&mut self.sources, source | 1, now)
-        {
-            entry.forgive(now, HOUR / i64::from(rules.max_of_source));
-            entry.count(&Attempt { role: 0, source, by_source: true, tls: false, now });
+        self.fail_of_source(&Attempt { role: 0, source, by_source: true, tls: false, now }, rules);
+    }
+
+    fn fail_of_source(&mut self, attempt: &Attempt, rules: &Rules) {
+        if rules.max_of_source == 0 {
+            return;
+        }
+        let (now, step) = (attempt.now, HOUR / i64::from(rules.max_of_source));
+        // Sources are many, and nobody else ever takes one away.
+        self.sources.free(|it| it.forgiven(now, step).failures == 0);
+        if let Some(entry) = self.sources.place(attempt.source | 1, 0, now) {
+            entry.forgive(now, step);
+            entry.count(attempt);
         }
     }
 
     /// Whether the role is locked, or its source is locked out of it.
     pub fn is_locked(&self, role: u32, source: u64, now: i64) -> bool {
-        find(&self.roles, u64::from(role)).is_some_and(|it| it.is_locked(now))
-            || self.pairs.iter().any(|it| it.is(source | 1, role) && it.is_locked(now))
+        let is_locked = |it: &Entry| it.is_locked(now);
+        self.roles.find(u64::from(role), 0).is_some_and(is_locked)
+            || self.pairs.find(source | 1, role).is_some_and(is_locked)
     }
 
     /// Whether a source has failed so often that it is heard no more for now.
     pub fn is_throttled(&self, source: u64, now: i64, rules: &Rules) -> bool {
         rules.max_of_source > 0
-            && find(&self.sources, source | 1).is_some_and(|it| {
-                let mut it = *it;
-                it.forgive(now, HOUR / i64::from(rules.max_of_source));
-                it.failures >= rules.max_of_source
+            && self.sources.find(source | 1, 0).is_some_and(|it| {
+                it.forgiven(now, HOUR / i64::from(rules.max_of_source)).failures >= rules.max_of_source
             })
     }
 
     /// A login of the role succeeded.
     pub fn succeed(&mut self, role: u32, source: u64) {
-        for (places, key, of) in
-            [(&mut self.roles[..], u64::from(role), 0), (&mut self.pairs[..], source | 1, role)]
-        {
-            if let Some(entry) = places.iter_mut().find(|it| it.is(key, of) && it.until == 0) {
-                *entry = Entry::default();
-            }
+        if self.roles.find(u64::from(role), 0).is_some_and(|it| it.until == 0) {
+            self.roles.free(|it| it.is(u64::from(role), 0));
+        }
+        if self.pairs.find(source | 1, role).is_some_and(|it| it.until == 0) {
+            self.pairs.free(|it| it.is(source | 1, role));
         }
     }
 
     /// Locks a role; false if there is no place left.
     pub fn lock(&mut self, role: u32, until: Option<i64>, now: i64) -> bool {
-        let entry = place(&mut self.roles, u64::from(role), now);
+        let entry = self.roles.place(u64::from(role), 0, now);
         entry.is_some_and(|entry| {
             entry.last = now;
             entry.until = until.unwrap_or(i64::MAX);
@@ -185,14 +187,21 @@ impl Table {
 
     /// Forgets a role: it was unlocked, or is gone.
     pub fn forget(&mut self, role: u32) {
-        let roles = self.roles.iter_mut().filter(|it| it.key == u64::from(role));
-        let pairs = self.pairs.iter_mut().filter(|it| it.key != 0 && it.of == role);
-        roles.chain(pairs).for_each(|it| *it = Entry::default());
+        self.roles.free(|it| it.is(u64::from(role), 0));
+        self.pairs.free(|it| it.of == role);
+    }
+
+    /// Looks how many entries there are: what is said of that may be older than they are, after a crash.
+    pub fn count(&mut self) {
+        self.roles.count();
+        self.pairs.count();
+        self.sources.count();
     }
 
     /// The roles that are locked.
     pub fn locked(&self, now: i64) -> impl Iterator<Item = Locked> {
         self.roles
+            .taken()
             .iter()
             .filter(move |it| it.key != 0 && it.is_locked(now))
             .map(|it| Locked { role: it.key as u32, until: (it.until != i64::MAX).then_some(it.until) })
@@ -200,18 +209,25 @@ impl Table {
 
     /// Whether there are locks, or ends of locks, that the roles do not have yet.
     pub fn has_unwritten(&self, now: i64) -> bool {
-        self.roles.iter().any(|it| it.is_unwritten(now))
+        self.roles.taken().iter().any(|it| it.is_unwritten(now))
     }
 
     /// Them: each role, and its lock if that is not over.
     pub fn unwritten(&self, now: i64) -> Vec<(u32, Option<Option<i64>>)> {
         let lock = |it: &Entry| it.is_locked(now).then(|| (it.until != i64::MAX).then_some(it.until));
-        self.roles.iter().filter(|it| it.is_unwritten(now)).map(|it| (it.key as u32, lock(it))).collect()
+        self.roles
+            .taken()
+            .iter()
+            .filter(|it| it.is_unwritten(now))
+            .map(|it| (it.key as u32, lock(it)))
+            .collect()
     }
 
     /// The role has its lock; true.
     pub fn set_written(&mut self, role: u32) -> bool {
-        if let Some(entry) = self.roles.iter_mut().find(|it| it.key == u64::from(role) && it.until != 0) {
+        if let Some(entry) =
+            self.roles.taken_mut().iter_mut().find(|it| it.key == u64::from(role) && it.until != 0)
+        {
             entry.written = 1;
         }
         true
@@ -219,11 +235,7 @@ impl Table {
 
     /// Failures that are counted of a role now.
     pub fn failures(&self, role: u32, now: i64, rules: &Rules) -> u32 {
-        find(&self.roles, u64::from(role)).map_or(0, |it| {
-            let mut it = *it;
-            it.forgive(now, rules.forgive_after);
-            it.failures
-        })
+        self.roles.find(u64::from(role), 0).map_or(0, |it| it.forgiven(now, rules.forgive_after).failures)
     }
 }
 
@@ -267,6 +279,12 @@ impl Entry {
         }
     }
 
+    /// As it will be then.
+    fn forgiven(mut self, now: i64, after: i64) -> Entry {
+        self.forgive(now, after);
+        self
+    }
+
     fn is_second_half(&self, attempt: &Attempt, rules: &Rules) -> bool {
         self.tls == 1
             && !attempt.tls
@@ -286,33 +304,6 @@ impl Entry {
 
 fn key(attempt: &Attempt) -> (u64, u32) {
     if attempt.by_source { (attempt.source | 1, attempt.role) } else { (u64::from(attempt.role), 0) }
-}
-
-fn find(places: &[Entry], key: u64) -> Option<&Entry> {
-    places.iter().find(|it| it.key == key)
-}
-
-fn place(places: &mut [Entry], key: u64, now: i64) -> Option<&mut Entry> {
-    place_of(places, key, 0, now)
-}
-
-/// The entry of a key; a new one in a free place, else in that of whoever is not locked and failed longest ago, else in
-/// that of whose lock was longest ago and is in the role itself, or of a source: who has many of those is still counted.
-fn place_of(places: &mut [Entry], key: u64, of: u32, now: i64) -> Option<&mut Entry> {
-    let found = places.iter().position(|it| it.is(key, of)).or_else(|| {
-        let free = places.iter().position(|it| it.key == 0);
-        let oldest = |gives_way: &dyn Fn(&Entry) -> bool| {
-            let those = places.iter().enumerate().filter(|(_, it)| gives_way(it));
-            those.min_by_key(|(_, it)| it.last).map(|(i, _)| i)
-        };
-        free.or_else(|| oldest(&|it| !it.is_locked(now)))
-            .or_else(|| oldest(&|it| it.written != 0 || it.of != 0))
-    })?;
-    let entry = &mut places[found];
-    if !entry.is(key, of) {
-        *entry = Entry { key, of, ..Entry::default() };
-    }
-    Some(entry)
 }
 
 #[cfg(test)]

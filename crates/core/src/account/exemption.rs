@@ -1,5 +1,6 @@
 //! Weaker than PCI DSS allows: for a role or for all, until a day, for a reason.
 
+use super::Kind;
 use serde::{Deserialize, Serialize};
 
 /// What a role may be exempt from: settings of the same names.
@@ -21,10 +22,12 @@ pub enum Control {
     Inactivity,
     /// `restore`: ready-made verifiers are accepted. No setting: only `pci.begin_restore` asks for it.
     Restore,
+    /// `kind`: a person's account becomes a machine's. No setting: only `pci.set_account` asks for it.
+    Kind,
 }
 
 impl Control {
-    const ALL: [(Control, &'static str); 8] = [
+    const ALL: [(Control, &'static str); 9] = [
         (Control::MinLength, "password_min_length"),
         (Control::History, "password_history"),
         (Control::MaxAge, "password_max_age"),
@@ -33,6 +36,7 @@ impl Control {
         (Control::Idle, "idle_session_timeout"),
         (Control::Inactivity, "inactivity_limit"),
         (Control::Restore, "restore"),
+        (Control::Kind, "kind"),
     ];
 
     /// Its name in SQL.
@@ -55,6 +59,7 @@ impl Control {
             Control::LockoutTime => (1..30).contains(&value),
             Control::Idle => value == 0 || (901..=604_800).contains(&value),
             Control::Restore => value == 1,
+            Control::Kind => Kind::numbered(value).is_some_and(|kind| !kind.is_human()),
         }
     }
 }
@@ -86,6 +91,7 @@ mod tests {
             (Control::LockoutTime, [30, 0], [29, 1]),
             (Control::Idle, [900, -1], [901, 0]),
             (Control::Inactivity, [90, -1], [91, 0]),
+            (Control::Kind, [Kind::Vendor.number(), 4], [Kind::Service.number(), Kind::BreakGlass.number()]),
         ] {
             assert!(strict.into_iter().all(|value| !control.is_weaker(value)), "{control:?}");
             assert!(weak.into_iter().all(|value| control.is_weaker(value)), "{control:?}");

@@ -189,6 +189,25 @@ fn the_clock_is_set_back() {
     assert!(!table.is_locked(16_400, 0, before + 30 * MINUTE));
 }
 
+#[test]
+fn a_lock_is_there_whatever_a_crash_left_of_how_many_there_are() {
+    let mut table = Box::<Table>::default();
+    fail_times(&mut table, &at(NOW), 6);
+    table.roles.used = 0;
+    table.count();
+    assert!(table.is_locked(16_400, 0, NOW));
+    assert_eq!(table.roles.used, 1);
+}
+
+#[test]
+fn sources_that_are_forgiven_take_no_place() {
+    let mut table = Box::<Table>::default();
+    (0..500).for_each(|source| table.fail_unknown(source << 8, NOW, &RULES));
+    assert_eq!(table.sources.used, 500);
+    table.fail_unknown(1 << 40, NOW + HOUR, &RULES);
+    assert_eq!(table.sources.used, 1);
+}
+
 proptest! {
     /// However attempts are spread over time, sources and kinds of connection: between two locks, or a lock and a
     /// success, there are at most ten guesses, and while it is locked none is counted.
@@ -221,8 +240,10 @@ proptest! {
             failures: words[3] as u32, pairs: words[4] as u32, tls: words[5] as u32, written: 0,
             of: 0, unused: 0,
         };
-        table.roles[0] = entry;
-        table.sources[0] = Entry { key: (7 << 32) | 1, ..entry };
+        *table.roles.place(16_400, 0, now).unwrap() = entry;
+        *table.sources.place((7 << 32) | 1, 0, now).unwrap() = Entry { key: (7 << 32) | 1, ..entry };
+        // How many are taken may be anything, too.
+        (table.roles.used, table.sources.used) = (words[0] as u32, words[1] as u32);
         table.fail(&at(now), &RULES);
         table.is_throttled(7 << 32, now, &RULES);
         table.is_locked(16_400, 7 << 32, now);
