@@ -137,6 +137,17 @@ mod tests {
     }
 
     #[pg_test]
+    fn the_worker_does_not_fall_asleep_over_what_it_waits_for() {
+        let ring = new_ring();
+        assert!(ring.set_alarm(0));
+        ring.push(b"first", Share::Common).expect("room");
+        assert!(!ring.set_alarm(0), "there is something already");
+        assert!(ring.set_alarm(1), "it waits for the second");
+        ring.push(b"second", Share::Common).expect("room");
+        assert!(!ring.set_alarm(1));
+    }
+
+    #[pg_test]
     fn what_a_dead_process_left_is_torn() {
         let ring = new_ring();
         ring.push(b"first", Share::Common).expect("room");

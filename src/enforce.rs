@@ -14,6 +14,7 @@ use crate::pg::statement::{self, Utility};
 use crate::pg::{
     audited, catalog, comparands, ddl as pg_ddl, glance, query, relation, session, table_keys, walk_plan,
 };
+use audited::Stamp;
 use walk_plan::Vaults;
 
 /// Whether this statement is none of ours, as far as can be told by looking: then no hook does anything but call the
@@ -149,12 +150,7 @@ pub fn start(desc: *mut pg_sys::QueryDesc, flags: i32) {
             }
             match query::writes(desc) {
                 // Nearly all: nothing that they write is a card number, or is compared with one.
-                true if query::writes_only(desc, |table| {
-                    !audited::holds_pan(table) && table_keys::are_without_pan(table)
-                }) =>
-                {
-                    Kind::OtherWrite
-                }
+                true if query::writes_only(desc, is_plain) => Kind::OtherWrite,
                 true => start_write(desc),
                 false if marked => Kind::Compares,
                 false => Kind::Query,
@@ -201,6 +197,17 @@ pub fn end(desc: *mut pg_sys::QueryDesc) {
     }
 }
 
+/// Whether a utility statement needs nothing of us: it begins or ends a transaction or a savepoint, which is only noted
+/// while it runs. Only looks, and never raises.
+pub fn passes_utility(node: *mut pg_sys::Node) -> bool {
+    let passes =
+        statement::bounds_transaction(node) && !crate::auth::is_restricted() && audit::passes_utility();
+    if passes {
+        crate::auth::query_ends();
+    }
+    passes
+}
+
 /// A utility statement begins; what is returned goes to `utility_ends` if it succeeds.
 pub fn utility_begins(node: *mut pg_sys::Node) -> Begun {
     // Roles belong to the cluster: in every database.
@@ -208,7 +215,7 @@ pub fn utility_begins(node: *mut pg_sys::Node) -> Begun {
         or_raise(roles::check_statement(node));
     }
     if catalog::is_absent() {
-        return Begun { kind: Utility::Other, depth: NOWHERE };
+        return Begun::NOTHING;
     }
     for relation in statement::relations_changed(node) {
         or_raise(tables::check_write(relation));
@@ -236,6 +243,11 @@ pub fn utility_begins(node: *mut pg_sys::Node) -> Begun {
 pub struct Begun {
     kind: Utility,
     depth: usize,
+}
+
+impl Begun {
+    /// None has.
+    pub const NOTHING: Self = Self { kind: Utility::Other, depth: NOWHERE };
 }
 
 /// A depth that nothing was entered at.
@@ -299,11 +311,42 @@ pub fn parsed(query: *mut pg_sys::Query) {
     }
 }
 
-/// Whether a statement's permissions are none of ours: it reads, and is not recorded. Only looks.
-pub fn only_reads(list: *mut pg_sys::List) -> bool {
-    let mut writes = false;
-    relation::for_each_written(list, |_| writes = true);
-    !writes && !audit::is_recording()
+/// Whether a statement's permissions are none of ours: it writes to plain tables at most, and no utility statement is
+/// recorded. Only looks.
+pub fn permits(list: *mut pg_sys::List) -> bool {
+    let mut is_plain = true;
+    relation::for_each_written(list, |written| {
+        is_plain &= is_plain_if_known(written) && !output::is_storing()
+    });
+    is_plain && !audit::is_recording_utility()
+}
+
+// Tables to which whoever may can write: at a place that the number tells.
+static PLAIN: Local<[Cell<Stamp>; 64]> = Local::new([const { Cell::new(Stamp::NONE) }; 64]);
+
+fn plain(table: pg_sys::Oid) -> &'static Cell<Stamp> {
+    &PLAIN[table.to_u32() as usize % PLAIN.len()]
+}
+
+fn is_plain_if_known(table: pg_sys::Oid) -> bool {
+    plain(table).get() == Stamp::of(table)
+}
+
+/// Whether nothing of a table, which is locked, is a card number or compared with one. If it is neither ours nor
+/// PostgreSQL's either, writes to it need no closer look from then on.
+fn is_plain(table: pg_sys::Oid) -> bool {
+    if is_plain_if_known(table) {
+        return true;
+    }
+    let is_without_pan = !audited::holds_pan(table) && table_keys::are_without_pan(table);
+    let is_a_users = || {
+        table.to_u32() >= pg_sys::FirstNormalObjectId
+            && catalog::get().is_some_and(|catalog| !catalog.is_protected_table(table))
+    };
+    if is_without_pan && is_a_users() {
+        plain(table).set(Stamp::of(table));
+    }
+    is_without_pan
 }
 
 /// The relations of a statement and what it does with them.

@@ -282,7 +282,8 @@ unsafe extern "C-unwind" fn utility(
 ) {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        let begun = utility_own(statement, text, context);
+        let passes = enforce::passes_utility((*statement).utilityStmt);
+        let begun = if passes { Begun::NOTHING } else { utility_own(statement, text, context) };
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
         match NEXT_UTILITY {
             Some(next) => {
@@ -299,7 +300,9 @@ unsafe extern "C-unwind" fn utility(
                 completion,
             ),
         }
-        utility_done(begun, statement, completion);
+        if !passes {
+            utility_done(begun, statement, completion);
+        }
     }
 }
 
@@ -309,6 +312,10 @@ unsafe extern "C-unwind" fn utility(
 struct Begun {
     ours: enforce::Begun,
     frame: usize,
+}
+
+impl Begun {
+    const NOTHING: Self = Self { ours: enforce::Begun::NOTHING, frame: 0 };
 }
 
 #[pg_guard]
@@ -447,7 +454,7 @@ unsafe extern "C-unwind" fn parsed_own(query: *mut pg_sys::Query) {
 unsafe extern "C-unwind" fn check_perms(range_table: *mut pg_sys::List, raise: bool) -> bool {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        if !enforce::only_reads(range_table) {
+        if !enforce::permits(range_table) {
             perms_own(range_table);
         }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]
@@ -466,7 +473,7 @@ unsafe extern "C-unwind" fn check_perms(
 ) -> bool {
     // SAFETY: plain old frame: only Copy values live across the calls.
     unsafe {
-        if !enforce::only_reads(permissions) {
+        if !enforce::permits(permissions) {
             perms_own(permissions);
         }
         #[allow(ffi_unwind_calls, reason = "plain old frame; an error must pass unchanged")]

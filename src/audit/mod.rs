@@ -39,8 +39,8 @@ pub use function::{calls, may_be_listed};
 pub use redaction::client_text;
 pub use session::authenticated;
 pub use statement::{
-    ends, is_not_starting, is_recording, object, passes, permissions, ran, starts, utility_ends,
-    utility_starts,
+    ends, is_not_starting, is_recording, is_recording_utility, object, passes, passes_utility, permissions,
+    ran, starts, utility_ends, utility_starts,
 };
 pub use trail::register;
 pub use transaction::{Tally, begin_reveal, count_reveal, protect};

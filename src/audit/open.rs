@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pgpci_core::chain::Signer;
-use pgpci_core::record::{Body, Class, Event, unpack};
+use pgpci_core::record::{Body, Class, Event, Time, unpack};
 use pgpci_core::trail::{Due, Writer};
 
 use super::closed::Compressor;
@@ -19,7 +19,11 @@ use super::{emit, encoding, node, retention, space};
 use crate::pg::ring::{Head, Next, State};
 use crate::pg::session;
 
-/// What nobody waits for reaches the disk within this time.
+/// What nobody waits for is taken out of the ring after this time at most, or when that is filled by one part in so
+/// many: to be woken for each event would cost sessions more than what is written.
+const GATHER: Duration = Duration::from_millis(20);
+const FILLED: u64 = 8;
+/// It reaches the disk within this time from then on.
 const GROUP: Duration = Duration::from_millis(100);
 /// Or when it is so many bytes.
 pub(super) const GROUP_BYTES: usize = 1 << 20;
@@ -63,6 +67,7 @@ impl Open {
             let message = "the ring was full while the trail could not be written".into();
             self.append(emit::now(), Body::Gap { lost, message });
         }
+        let since = Instant::now();
         while self.files.unsynced() < GROUP_BYTES {
             let (slots, seq) = match head.next(self.read, event) {
                 Next::Nothing => return false,
@@ -70,11 +75,11 @@ impl Open {
                     let seq = match unpack(event) {
                         Some(mut unpacked) => {
                             encoding::to_utf8(&mut unpacked);
-                            let since = (self.read >= head.dead()).then(Instant::now);
+                            let since = (self.read >= head.dead()).then_some(since);
                             if let Some(lost) = self.intents.note(&unpacked.event, since) {
                                 self.append(unpacked.time, Body::Event(Box::new(lost)));
                             }
-                            self.append(unpacked.time, Body::Event(Box::new(unpacked.event)))
+                            self.append_event(unpacked.time, &unpacked.event)
                         }
                         None => self.append(emit::now(), Body::Torn { pid: 0 }),
                     };
@@ -88,9 +93,14 @@ impl Open {
         true
     }
 
-    pub(super) fn append(&mut self, time: pgpci_core::record::Time, body: Body) -> u64 {
+    pub(super) fn append(&mut self, time: Time, body: Body) -> u64 {
         self.since.get_or_insert_with(Instant::now);
         self.writer.append(time, body, self.files.pending()).0
+    }
+
+    fn append_event(&mut self, time: Time, event: &Event) -> u64 {
+        self.since.get_or_insert_with(Instant::now);
+        self.writer.append_event(time, event, self.files.pending()).0
     }
 
     /// Controls that were changed.
@@ -233,14 +243,15 @@ impl Open {
 
     /// How long until the next round, in milliseconds.
     pub(super) fn pause(&self, head: &Head) -> i64 {
-        if head.claimed() != self.read {
-            // Somebody is filling a place this very moment, or there is more than a group.
-            return 1;
-        }
         match self.since {
-            Some(since) => GROUP.saturating_sub(since.elapsed()).as_millis() as i64 + 1,
+            Some(since) if head.set_alarm(self.read + head.slots() / FILLED) => {
+                GROUP.saturating_sub(since.elapsed()).min(GATHER).as_millis() as i64 + 1
+            }
+            Some(_) => 0,
+            // Somebody is filling a place this very moment.
+            None if head.claimed() != self.read => 1,
             None if !self.intents.is_empty() => INTENTS.as_millis() as i64,
-            None if head.may_idle(self.read) => super::trail::IDLE,
+            None if head.set_alarm(self.read) => super::trail::IDLE,
             None => 0,
         }
     }

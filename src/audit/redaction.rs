@@ -1,8 +1,9 @@
 //! Card numbers and passwords in what the server logs, shows in pg_stat_activity, and hands to other extensions.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 
-use pgpci_core::redact::{End, in_place, literals_in_place};
+use pgpci_core::redact::{End, in_place, literals_in_place, redact};
 
 use crate::pg::local::Local;
 use crate::pg::log::{self, Message};
@@ -46,11 +47,13 @@ static CLEAN: Local<RefCell<[Vec<u8>; REMEMBERED]>> =
     Local::new(RefCell::new([const { Vec::new() }; REMEMBERED]));
 
 fn place_of(text: &[u8]) -> usize {
-    let part = |at: usize| {
-        text.get(at..at + 8).map_or(0, |it| it.iter().fold(0, |n, byte| n * 31 + usize::from(*byte)))
-    };
+    let part =
+        |at: usize| text.get(at..).and_then(<[u8]>::first_chunk::<8>).map_or(0, |it| u64::from_le_bytes(*it));
     let len = text.len();
-    (len + part(0) + 7 * part(len / 2) + 13 * part(len.saturating_sub(8))) % REMEMBERED
+    let mixed = (part(0) ^ part(len / 2).rotate_left(21) ^ part(len.saturating_sub(8)).rotate_left(42))
+        .wrapping_add(len as u64)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32) as usize % REMEMBERED
 }
 
 /// Whether anything was found.
@@ -135,6 +138,14 @@ fn constants(tree: &mut [u8]) {
             (b'[', None) => closing = Some(b']'),
             _ => {}
         }
+    }
+}
+
+/// A name as records show it: a table may be called as anything.
+pub fn name(name: String) -> String {
+    match redact(name.as_bytes()) {
+        Cow::Borrowed(_) => name,
+        Cow::Owned(redacted) => String::from_utf8_lossy(&redacted).into_owned(),
     }
 }
 

@@ -38,6 +38,11 @@ static FAST_CALL: Local<Cell<i64>> = Local::new(Cell::new(0));
 // The SQLSTATE of the failure that is cutting statements off.
 static FAILURE: Local<Cell<Option<[u8; 5]>>> = Local::new(Cell::new(None));
 
+/// Whether nothing need be told of a utility statement, which does nothing to be recorded: only looks, and never raises.
+pub fn passes_utility() -> bool {
+    FAST_CALL.get() == 0 && redaction::is_clean()
+}
+
 /// Whether a plan that starts is not recorded, as far as that is known. Only looks, and never raises: for hooks, whose
 /// work it spares most statements. Then nothing else need be told of its start.
 pub fn passes(desc: *mut pg_sys::QueryDesc) -> bool {
@@ -59,9 +64,12 @@ pub fn starts(desc: *mut pg_sys::QueryDesc, flags: i32) {
     if audited::is_only_explained(flags) || tables::is_writing() || session::in_extension_script() {
         return;
     }
-    let mut is_protected = false;
-    audited::for_each_touched(desc, |touched| is_protected |= audited::is_always_recorded(touched.relation));
-    if !is_protected && !scope::is_watched() {
+    let touches_recorded = || {
+        let mut found = false;
+        audited::for_each_touched(desc, |touched| found |= audited::is_always_recorded(touched.relation));
+        found
+    };
+    if !scope::is_watched() && !touches_recorded() {
         return;
     }
     let is_foreign_key = statement::is_foreign_key(desc, flags);
@@ -70,13 +78,13 @@ pub fn starts(desc: *mut pg_sys::QueryDesc, flags: i32) {
         packer.text(Field::Event, if is_foreign_key { b"FOREIGN KEY" } else { audited::command(desc) });
         let text = audited::source(desc);
         // What the client sent was redacted where it is, above.
-        if log::is_client_text(text) {
+        if audited::is_from_client(desc) {
             packer.clean_statement(text);
         } else {
             packer.statement(text);
         }
         audited::for_each_touched(desc, |touched| {
-            packer.object(touched.name().as_bytes());
+            packer.clean_object(touched.name(redaction::name).as_bytes());
         });
     });
     let class = if writes { Class::Write } else { Class::Read };
@@ -162,13 +170,18 @@ pub fn utility_ends(key: usize, rows: Option<u64>) {
     }
 }
 
+/// Whether a utility statement is recorded that runs, nothing else in it: `permissions` belong to it. Only looks.
+pub fn is_recording_utility() -> bool {
+    FRAMES.try_borrow().is_ok_and(|frames| frames.last().is_some_and(|it| it.is_utility))
+}
+
 /// Something that the running utility statement touches, by the permissions it needs.
 pub fn permissions(list: *mut pg_sys::List) {
-    if !FRAMES.with_borrow(|frames| frames.last().is_some_and(|it| it.is_utility)) {
+    if !is_recording_utility() {
         return;
     }
     let mut names = Vec::new();
-    audited::for_each_permission(list, |touched| names.push(touched.name()));
+    audited::for_each_permission(list, |touched| names.push(touched.name(redaction::name)));
     add_objects(&names);
 }
 

@@ -120,6 +120,12 @@ pub fn logs_in(role: pg_sys::Oid, limits: &Limits<'_>, account: &Account) -> Res
 
 /// A transaction ends, or is about to.
 pub fn transaction(event: pg_sys::XactEvent::Type) -> Result<()> {
+    let is_idle =
+        ARRIVING.get().is_none() && LATER.with_borrow(Vec::is_empty) && ENDING.with_borrow(Vec::is_empty);
+    // Nearly every one.
+    if is_idle {
+        return Ok(());
+    }
     if event == E::XACT_EVENT_PRE_COMMIT
         && let Some((role, source, is_personal)) = ARRIVING.take()
     {

@@ -135,6 +135,9 @@ pub fn forget_at_commit(id: KeyId) {
 
 /// The transaction ends.
 pub fn transaction_ends(aborts: bool) {
+    if DOOMED.with_borrow(Vec::is_empty) {
+        return;
+    }
     for id in DOOMED.take() {
         if !aborts {
             forget(id);

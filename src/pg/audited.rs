@@ -9,30 +9,24 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::pg::local::Local;
 use crate::pg::nodes::list;
-use crate::pg::{catalog, compat, label, session};
+use crate::pg::{catalog, compat, label, log, session};
 
-/// Whether a relation is always recorded, as of some generation and round of forgetting.
-#[derive(Clone, Copy)]
-struct Recorded {
-    relation: pg_sys::Oid,
-    generation: u64,
-    forgotten: u64,
-    found: bool,
-}
+/// Whether a relation is always recorded.
+type Recorded = (Stamp, bool);
 
-impl Recorded {
-    const NONE: Self = Self { relation: pg_sys::InvalidOid, generation: 0, forgotten: 0, found: false };
-}
-
+/// The name of a relation.
+type Name = (Stamp, Rc<str>);
 /// Names of relations with the columns that statements touch, until anything changes that they are made of.
 type Names = FxHashMap<Columns, Rc<str>>;
 
 static NAMES: Local<RefCell<(u64, Names)>> =
     Local::new(RefCell::new((0, FxHashMap::with_hasher(FxBuildHasher))));
+// Of those without columns, at a place that the relation's number tells: nearly all statements ask for these.
+static PLAIN: Local<[RefCell<Option<Name>>; 64]> = Local::new([const { RefCell::new(None) }; 64]);
 static HOLDS: Local<RefCell<FxHashMap<pg_sys::Oid, bool>>> =
     Local::new(RefCell::new(FxHashMap::with_hasher(FxBuildHasher)));
 // What every statement asks of what it touches, at a place that its number tells.
-static RECORDED: Local<[Cell<Recorded>; 256]> = Local::new([const { Cell::new(Recorded::NONE) }; 256]);
+static RECORDED: Local<[Cell<Recorded>; 256]> = Local::new([const { Cell::new((Stamp::NONE, false)) }; 256]);
 static FORGOTTEN: Local<Cell<u64>> = Local::new(Cell::new(0));
 static LABELLED: Local<RefCell<FxHashMap<pg_sys::Oid, bool>>> =
     Local::new(RefCell::new(FxHashMap::with_hasher(FxBuildHasher)));
@@ -73,7 +67,7 @@ impl Columns {
 /// Whether a row of the relation holds card numbers. Remembered until any relation changes.
 pub fn holds_pan(relation: pg_sys::Oid) -> bool {
     // Those of the system never do, and every statement asks.
-    if relation.to_u32() < pg_sys::FirstNormalObjectId || catalog::get().is_none() {
+    if is_always_recorded_if_known(relation) == Some(false) || catalog::get().is_none() {
         return false;
     }
     if let Some(known) = HOLDS.with_borrow(|map| map.get(&relation).copied()) {
@@ -91,8 +85,7 @@ pub fn is_always_recorded(relation: pg_sys::Oid) -> bool {
         return known;
     }
     let found = holds_pan(relation) || is_labelled(relation);
-    let (generation, forgotten) = (catalog::generation(), FORGOTTEN.get());
-    RECORDED[place_of(relation)].set(Recorded { relation, generation, forgotten, found });
+    RECORDED[place_of(relation)].set((Stamp::of(relation), found));
     found
 }
 
@@ -101,10 +94,27 @@ pub fn is_always_recorded_if_known(relation: pg_sys::Oid) -> Option<bool> {
     if relation.to_u32() < pg_sys::FirstNormalObjectId {
         return Some(false);
     }
-    let known = RECORDED[place_of(relation)].get();
-    let is_it = (known.relation, known.generation, known.forgotten)
-        == (relation, catalog::generation(), FORGOTTEN.get());
-    is_it.then_some(known.found)
+    let (of, found) = RECORDED[place_of(relation)].get();
+    (of == Stamp::of(relation)).then_some(found)
+}
+
+/// What is remembered of a relation holds as long as this stays the same. No relation's is the default.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stamp {
+    relation: u32,
+    generation: u64,
+    forgotten: u64,
+}
+
+impl Stamp {
+    /// No relation's.
+    pub const NONE: Self = Self { relation: 0, generation: 0, forgotten: 0 };
+
+    /// That of now.
+    pub fn of(relation: pg_sys::Oid) -> Self {
+        let (generation, forgotten) = (catalog::generation(), FORGOTTEN.get());
+        Self { relation: relation.to_u32(), generation, forgotten }
+    }
 }
 
 fn place_of(relation: pg_sys::Oid) -> usize {
@@ -130,8 +140,25 @@ pub struct Touched {
 }
 
 impl Touched {
-    /// `schema.table`, with its columns if it holds card numbers.
-    pub fn name(&self) -> Rc<str> {
+    /// `schema.table`, with its columns if it holds card numbers; as `write` writes it, always the same, which is
+    /// remembered.
+    pub fn name(&self, write: fn(String) -> String) -> Rc<str> {
+        if is_always_recorded(self.relation) {
+            return self.name_of_any(write);
+        }
+        let (stamp, place) =
+            (Stamp::of(self.relation), &PLAIN[self.relation.to_u32() as usize % PLAIN.len()]);
+        if let Some((of, name)) = &*place.borrow()
+            && *of == stamp
+        {
+            return name.clone();
+        }
+        let name: Rc<str> = write(relation_name(self.relation)).into();
+        place.replace(Some((stamp, name.clone())));
+        name
+    }
+
+    fn name_of_any(&self, write: fn(String) -> String) -> Rc<str> {
         let columns = if holds_pan(self.relation) { self.columns } else { [std::ptr::null_mut(); 3] };
         let key = Columns::new(self.relation, columns);
         let generation = catalog::generation();
@@ -142,7 +169,7 @@ impl Touched {
             key.and_then(|key| names.get(&key).cloned())
         });
         known.unwrap_or_else(|| {
-            let name: Rc<str> = name_with(self.relation, columns).into();
+            let name: Rc<str> = write(name_with(self.relation, columns)).into();
             if let Some(key) = key {
                 NAMES.with_borrow_mut(|(_, names)| {
                     if names.len() >= REMEMBERED {
@@ -266,6 +293,12 @@ pub fn statement_text<'a>(source: *const c_char, plan: *mut pg_sys::PlannedStmt)
 pub fn source<'a>(desc: *mut pg_sys::QueryDesc) -> &'a [u8] {
     // SAFETY: a valid descriptor.
     unsafe { statement_text((*desc).sourceText, (*desc).plannedstmt) }
+}
+
+/// Whether that is what the client sent.
+pub fn is_from_client(desc: *mut pg_sys::QueryDesc) -> bool {
+    // SAFETY: a valid descriptor.
+    log::is_client_text(unsafe { (*desc).sourceText })
 }
 
 /// Rows that the last run processed.

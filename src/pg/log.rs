@@ -161,20 +161,14 @@ pub fn client_text<'a>() -> &'a [u8] {
     }
 }
 
-/// Whether a text is a part of what `with_client_text` goes over.
-pub fn is_client_text(text: &[u8]) -> bool {
-    if !port::has_client() {
-        return false;
-    }
-    // SAFETY: C strings or null; only addresses are compared.
-    unsafe {
-        let portal = pg_sys::ActivePortal.as_ref().map_or(std::ptr::null(), |portal| portal.sourceText);
-        [pg_sys::debug_query_string, portal].into_iter().filter(|whole| !whole.is_null()).any(|whole| {
-            let whole = CStr::from_ptr(whole).to_bytes().as_ptr_range();
-            let part = text.as_ptr_range();
-            whole.start <= part.start && part.end <= whole.end
-        })
-    }
+/// Whether a text is what `with_client_text` goes over.
+pub fn is_client_text(text: *const c_char) -> bool {
+    // SAFETY: only addresses are compared.
+    let portal =
+        unsafe { pg_sys::ActivePortal.as_ref().map_or(std::ptr::null(), |portal| portal.sourceText) };
+    // SAFETY: reads a backend-local variable.
+    let statement = unsafe { pg_sys::debug_query_string };
+    port::has_client() && !text.is_null() && (text == portal || text == statement)
 }
 
 /// Where that text is, and when the statement began: the same as before means that it was seen before.

@@ -1,11 +1,14 @@
 //! The client on the other side, as the server knows it before any catalog can be read.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io::Write;
 use std::mem::offset_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use pgrx::pg_sys;
+
+use crate::pg::local::Local;
 
 /// The beginning of PostgreSQL's Port, up to what the authentication found out (libpq-be.h). Nothing in it depends on
 /// how the server was built. pgrx's own is wrong in 17.
@@ -207,7 +210,7 @@ pub fn with_application_name<T>(f: impl FnOnce(&[u8]) -> T) -> Option<T> {
 /// Calls `f` with `application_name`, in place, where it is another than last time; if that changed it, everybody who
 /// looks sees it so. Most calls cost a comparison.
 pub fn redact_application_name(f: impl FnOnce(&mut [u8]) -> bool) {
-    thread_local! { static SEEN: std::cell::Cell<usize> = const { std::cell::Cell::new(0) } }
+    static SEEN: Local<Cell<usize>> = Local::new(Cell::new(0));
     // SAFETY: a setting's own C string, or null; its length stays. The report copies it and takes no lock.
     unsafe {
         let name = pg_sys::application_name;

@@ -5,7 +5,7 @@
 //! it is complete; the worker takes them in order, and moves `tail` when what they held is on the disk. A part of the
 //! slots is left to the log hook and to transactions that have committed, which never wait.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use pgrx::pg_sys;
 
@@ -17,6 +17,9 @@ pub(super) const SLOT: usize = 512;
 const DATA: usize = SLOT - 48;
 /// One part in so many is left to those that never wait, and half of that to whoever repairs the trail's disk.
 const RESERVE: u64 = 8;
+
+/// No place is so far behind.
+const NEVER: u64 = u64::MAX;
 
 /// How much of the ring an event may fill.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,8 +63,8 @@ pub struct Head {
     dead: Counter,
     /// The highest place that somebody waits for.
     wanted: Counter,
-    /// 1: the worker sleeps until it is woken.
-    idle: Counter,
+    /// The worker sleeps, and whoever fills a place at or behind this one wakes it; NEVER: nobody need.
+    alarm: Counter,
     pub(super) state: AtomicU32,
     /// Events that found no place while the worker could not write.
     lost: AtomicU64,
@@ -117,7 +120,7 @@ pub(super) fn processes_are_gone() {
     if let Some(head) = head() {
         head.producers_are_gone();
         head.wanted.0.store(0, Ordering::Release);
-        head.idle.0.store(0, Ordering::Release);
+        head.alarm.0.store(NEVER, Ordering::Release);
         head.set_state(State::Starting, "the trail worker has not started");
     }
 }
@@ -175,13 +178,13 @@ impl Head {
                 (*slot).stamp.store(from + i + 1, Ordering::Release);
             }
         }
-        self.fetch_ahead(from + parts);
-        // The worker says that it sleeps before it looks a last time.
-        fence(Ordering::SeqCst);
-        if self.idle.0.load(Ordering::Acquire) == 1 && self.idle.0.swap(0, Ordering::AcqRel) == 1 {
+        let end = from + parts;
+        self.fetch_ahead(end);
+        // The worker sets it before it looks a last time at what is claimed, which was moved before.
+        if self.alarm.0.load(Ordering::SeqCst) < end && self.alarm.0.swap(NEVER, Ordering::SeqCst) != NEVER {
             ring_wait::wake_worker();
         }
-        Some(from + parts)
+        Some(end)
     }
 
     /// Has the processor bring a slot near, which the next event will most likely take: it was last touched by the worker,
@@ -213,7 +216,7 @@ impl Head {
             {
                 return None;
             }
-            match self.head.0.compare_exchange_weak(from, from + parts, Ordering::AcqRel, Ordering::Relaxed) {
+            match self.head.0.compare_exchange_weak(from, from + parts, Ordering::SeqCst, Ordering::Relaxed) {
                 Ok(_) => return Some(from),
                 Err(now) => from = now,
             }
@@ -310,16 +313,17 @@ impl Head {
     /// Somebody waits for it.
     pub fn want(&self, place: u64) {
         self.wanted.0.fetch_max(place, Ordering::AcqRel);
-        self.idle.0.store(0, Ordering::Release);
+        self.alarm.0.store(NEVER, Ordering::Release);
         ring_wait::wake_worker();
     }
 
-    /// The worker sleeps until it is woken, unless something came meanwhile; false if it did.
-    pub fn may_idle(&self, place: u64) -> bool {
-        self.idle.0.store(1, Ordering::SeqCst);
-        let nothing = self.head.0.load(Ordering::SeqCst) == place;
+    /// The worker is about to sleep, and is woken when a place from this one on is filled. False if one is claimed already.
+    /// Only the worker.
+    pub fn set_alarm(&self, place: u64) -> bool {
+        self.alarm.0.store(place, Ordering::SeqCst);
+        let nothing = self.head.0.load(Ordering::SeqCst) <= place;
         if !nothing {
-            self.idle.0.store(0, Ordering::SeqCst);
+            self.alarm.0.store(NEVER, Ordering::SeqCst);
         }
         nothing
     }

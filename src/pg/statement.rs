@@ -233,6 +233,13 @@ pub fn is_two_phase(node: *mut pg_sys::Node) -> bool {
     }
 }
 
+/// Whether it begins or ends a transaction or a savepoint, and no more than that.
+pub fn bounds_transaction(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: a valid parse tree.
+    let is_about_transaction = unsafe { (*node).type_ == NodeTag::T_TransactionStmt };
+    is_about_transaction && !is_two_phase(node)
+}
+
 /// The table that a COPY statement names.
 pub fn copied(node: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
     // SAFETY: a valid parse tree; the tag says what the node is.

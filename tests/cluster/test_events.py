@@ -74,6 +74,50 @@ def test_what_is_none_of_ours(audited):
     audited.configure("pgpci.audit_scope = 'default'")
 
 
+def test_what_is_remembered_of_tables_changes_with_them(fresh_cluster):
+    """Names and kinds of tables are looked up once: whatever makes them others is seen."""
+    one = fresh_cluster("pgpci.audit_scope = 'all'")
+    one.execute(f'CREATE TABLE public.t (id int); CREATE TABLE public."c{VISA}" (id int);'
+                f'GRANT ALL ON public.t, public."c{VISA}" TO "full"')
+    with one.connect("full") as conn:
+
+        def insert(table, values="(1)"):
+            conn.execute(f"INSERT INTO public.{table} VALUES {values}", prepare=False)
+
+        for _ in range(2):
+            insert("t")
+            insert(f'"c{VISA}"')
+        hidden = "public.c411111******1111"
+        assert [of(one, conn, event="INSERT", count=4)[i]["objects"] for i in range(4)] == [["public.t"], [hidden]] * 2
+        assert not of(one, conn, event="INSERT", count=4)[2].get("revealed")
+        one.execute("ALTER TABLE public.t RENAME TO u")
+        insert("u")
+        assert of(one, conn, event="INSERT", count=5)[4]["objects"] == ["public.u"]
+        one.execute("ALTER SCHEMA public RENAME TO other; CREATE SCHEMA public; ALTER TABLE other.u SET SCHEMA public;"
+                    "ALTER TABLE public.u ADD card pci.pan; GRANT USAGE ON SCHEMA public TO PUBLIC")
+        assert not trail.events(one, pid=conn.info.backend_pid, event="COMMIT")
+        insert("u", f"(2, '{VISA}')")
+        assert of(one, conn, event="INSERT", count=6)[5]["objects"] == ["public.u(id,card)"]
+        # It holds card numbers by now: what it intends is recorded before it commits, and that it did.
+        assert of(one, conn, event="COMMIT", count=2)
+        with conn.transaction():
+            insert("u", "(3, NULL)")
+        assert of(one, conn, event="COMMIT", count=4)
+
+
+def test_transactions_are_begun_and_ended_with_words_of_the_clients(audited):
+    """Which are shown to others, and are no event."""
+    with audited.connect("plain") as conn, audited.connect("postgres") as other:
+        for _ in range(2):
+            conn.execute(f"BEGIN /* {VISA} */")
+            shown = other.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", (conn.info.backend_pid,)).fetchone()
+            assert shown[0] == "BEGIN /* 411111******1111 */"
+            conn.execute("SAVEPOINT a; ROLLBACK TO a; COMMIT")
+        pid = conn.info.backend_pid
+    until(lambda: trail.events(audited, pid=pid, event="LOGOUT"), "the session ends")
+    assert {record["event"] for record in trail.events(audited, pid=pid)} <= {"LOGIN", "LOGOUT"}
+
+
 def test_administration(audited):
     with audited.connect() as conn:
         conn.execute("SET search_path = public")

@@ -83,6 +83,31 @@ def test_a_thousand_sessions(fresh_cluster):
     trail.assert_verifies(one)
 
 
+def test_the_writer_gathers_what_nobody_waits_for(fresh_cluster):
+    """It is not woken for each record, and they are on the disk in time all the same."""
+    one = fresh_cluster("pgpci.audit_scope = 'all'")
+
+    def sleeps():
+        with open(f"/proc/{trail.writer(one)}/status") as status:
+            return int(next(line for line in status if line.startswith("voluntary_ctxt_switches")).split()[1])
+
+    with one.connect("plain") as conn:
+        before, since, count = sleeps(), time.monotonic(), 0
+        while time.monotonic() - since < 2:
+            conn.execute("SELECT 1")
+            count += 1
+        took, slept = time.monotonic() - since, sleeps() - before
+        # Every 20 ms, and a few for each of ten syncs a second.
+        assert slept / took < 150 < count / took, (slept, count)
+        conn.execute("SELECT 'the last one'")
+        since = time.monotonic()
+        until(lambda: any(b"the last one" in line for line in trail.lines(one)), "it is written")
+        # 200 ms are promised where the disk syncs at once; reading all takes its time, too.
+        assert time.monotonic() - since < 1
+        assert len(trail.events(one, pid=conn.info.backend_pid, statement="SELECT 1")) == count
+    assert one.value("SELECT lost FROM pci.audit_status") == 0
+
+
 @pytest.mark.parametrize("encoding", ["UTF8", "SQL_ASCII"])
 def test_a_hundred_megabytes(fresh_cluster, encoding):
     """With all that makes a parser stumble, and a card number at its end."""

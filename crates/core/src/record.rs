@@ -30,7 +30,7 @@ mod parse;
 mod tests;
 mod time;
 
-pub use encode::{Limits, MAX_LINE, encode};
+pub use encode::{Limits, MAX_LINE, encode, encode_event};
 pub use event::{Class, Event, Objects, Sqlstate, Text};
 pub use packed::{Field, MAX_PACKED, Packer, Unpacked, unpack};
 pub use parse::{ParseError, parse};
@@ -40,6 +40,9 @@ use crate::chain::{Hash, Tree};
 
 /// Version of the format, the field `v`.
 pub const VERSION: u64 = 1;
+
+/// The kind of a record that is an event.
+const EVENT: &str = "event";
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +111,7 @@ impl Body<'_> {
     /// The field `kind`.
     pub fn kind(&self) -> &'static str {
         match self {
-            Body::Event(_) => "event",
+            Body::Event(_) => EVENT,
             Body::Segment(_) => "segment",
             Body::Start { .. } => "start",
             Body::Stop => "stop",

@@ -1,7 +1,8 @@
 //! Writing a record as a line.
 
 use super::json::{hash, marked_string, number, string};
-use super::{Body, Event, Record, Segment, Text, VERSION};
+use super::{Body, EVENT, Event, Record, Segment, Text, Time, VERSION};
+use crate::chain::Hash;
 
 /// No line is longer, in bytes, without its line feed: what entries of a C2SP tiled log may have.
 pub const MAX_LINE: usize = 65_535;
@@ -33,26 +34,18 @@ impl Default for Limits {
 
 /// Appends the record's line, without a line feed. Allocates only where `out` must grow.
 pub fn encode(record: &Record, limits: &Limits, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"v\":");
-    number(out, VERSION);
-    out.extend_from_slice(b",\"seq\":");
-    number(out, record.seq);
-    out.extend_from_slice(b",\"prev\":");
-    hash(out, &record.prev);
-    out.extend_from_slice(b",\"time\":\"");
-    out.extend_from_slice(&record.time.text());
-    out.extend_from_slice(b"\",\"kind\":\"");
-    out.extend_from_slice(record.body.kind().as_bytes());
-    out.push(b'"');
+    if let Body::Event(event) = &record.body {
+        return encode_event(record.seq, &record.prev, record.time, event, limits, out);
+    }
+    begin(record.seq, &record.prev, record.time, record.body.kind(), out);
     let mut fields = Fields { out, limits };
     match &record.body {
-        Body::Event(event) => fields.event(event),
+        Body::Event(_) | Body::Stop => {}
         Body::Segment(segment) => fields.segment(segment),
         Body::Start { server_version, pgpci_version } => {
             fields.text("server_version", Some(server_version));
             fields.text("pgpci_version", Some(pgpci_version));
         }
-        Body::Stop => {}
         Body::Crash(crash) => {
             fields.number("boot", Some(crash.boot));
             fields.number("segment", Some(crash.segment));
@@ -71,6 +64,27 @@ pub fn encode(record: &Record, limits: &Limits, out: &mut Vec<u8>) {
         Body::Checkpoint { note } | Body::Key { note } => fields.whole("note", note),
     }
     out.push(b'}');
+}
+
+/// The same for a record that is an event, which need not be moved into one.
+pub fn encode_event(seq: u64, prev: &Hash, time: Time, event: &Event, limits: &Limits, out: &mut Vec<u8>) {
+    begin(seq, prev, time, EVENT, out);
+    Fields { out, limits }.event(event);
+    out.push(b'}');
+}
+
+fn begin(seq: u64, prev: &Hash, time: Time, kind: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"v\":");
+    number(out, VERSION);
+    out.extend_from_slice(b",\"seq\":");
+    number(out, seq);
+    out.extend_from_slice(b",\"prev\":");
+    hash(out, prev);
+    out.extend_from_slice(b",\"time\":\"");
+    out.extend_from_slice(&time.text());
+    out.extend_from_slice(b"\",\"kind\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.push(b'"');
 }
 
 struct Fields<'o> {

@@ -30,11 +30,11 @@ pub(super) fn number(out: &mut Vec<u8>, number: u64) {
 }
 
 pub(super) fn hash(out: &mut Vec<u8>, hash: &Hash) {
-    out.push(b'"');
-    for byte in hash {
-        out.extend_from_slice(&hex(*byte));
+    let mut text = [b'"'; 66];
+    for (place, byte) in text[1..65].as_chunks_mut::<2>().0.iter_mut().zip(hash) {
+        *place = hex(*byte);
     }
-    out.push(b'"');
+    out.extend_from_slice(&text);
 }
 
 pub(super) fn hex(byte: u8) -> [u8; 2] {
@@ -54,7 +54,18 @@ const SPECIAL: [bool; 256] = {
     table
 };
 
+/// Whether every byte is a character that stands for itself: the compiler makes vector instructions of it.
+fn is_plain(text: &[u8]) -> bool {
+    text.iter()
+        .fold(true, |plain, byte| plain & matches!(byte, 0x20..0x80) & (*byte != b'"') & (*byte != b'\\'))
+}
+
 fn characters(out: &mut Vec<u8>, text: &[u8], limit: usize) -> usize {
+    // Nearly every text is.
+    if text.len() <= limit && is_plain(text) {
+        out.extend_from_slice(text);
+        return text.len();
+    }
     let end = out.len() + limit;
     let mut taken = 0;
     // No byte takes less than one byte of room, so the rest of a long text is not looked at.

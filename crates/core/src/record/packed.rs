@@ -76,9 +76,7 @@ impl<'b> Packer<'b> {
 
     /// A text as it is.
     pub fn text(&mut self, field: Field, text: &[u8]) -> &mut Self {
-        let text = &text[..text.len().min(TEXT)];
-        self.start(field, text.len());
-        self.put(text);
+        self.field(field, &text[..text.len().min(TEXT)]);
         self
     }
 
@@ -101,34 +99,44 @@ impl<'b> Packer<'b> {
         if statement.len() > STATEMENT {
             return self.statement(statement);
         }
-        self.start(Field::Statement, statement.len());
-        self.put(statement);
+        self.field(Field::Statement, statement);
         self
     }
 
     /// A number.
     pub fn number(&mut self, field: Field, number: u64) -> &mut Self {
-        self.start(field, 8);
-        self.put(&number.to_le_bytes());
+        self.field(field, &number.to_le_bytes());
         self
     }
 
     /// An object: a table, a vault, a role, a setting.
     pub fn object(&mut self, object: &[u8]) -> &mut Self {
-        self.objects_total += 1;
-        let object = &object[..object.len().min(TEXT)];
-        if self.objects + object.len() <= OBJECTS
-            && self.len + 3 + object.len() + RESERVE <= self.buffer.len()
-        {
-            self.objects += object.len();
-            self.start(Field::Object, object.len());
-            let from = self.len;
-            self.put(object);
+        if let Some(from) = self.begin_object(object) {
             // A table may be called as anything.
             redact::in_place(&mut self.buffer[from..self.len], End::Whole);
-            self.objects_taken += 1;
         }
         self
+    }
+
+    /// An object whose name was redacted, or holds nothing to be.
+    pub fn clean_object(&mut self, object: &[u8]) -> &mut Self {
+        self.begin_object(object);
+        self
+    }
+
+    /// Where the name is now, if there was room for it.
+    fn begin_object(&mut self, object: &[u8]) -> Option<usize> {
+        self.objects_total += 1;
+        let object = &object[..object.len().min(TEXT)];
+        let fits = self.objects + object.len() <= OBJECTS
+            && self.len + 3 + object.len() + RESERVE <= self.buffer.len();
+        if !fits {
+            return None;
+        }
+        self.objects += object.len();
+        self.objects_taken += 1;
+        self.field(Field::Object, object);
+        Some(self.len - object.len())
     }
 
     /// Fields that were packed before.
@@ -152,21 +160,25 @@ impl<'b> Packer<'b> {
         let room = self.buffer.len().saturating_sub(self.len + 3);
         let taken = text.len().min(limit).min(room);
         let is_cut = taken < text.len();
-        self.start(field, taken);
-        let from = self.len;
-        self.put(&text[..taken]);
+        self.field(field, &text[..taken]);
+        let from = self.len - taken;
         let end = if is_cut { End::Cut } else { End::Whole };
         redact::in_place(&mut self.buffer[from..self.len], end);
         is_cut
     }
 
-    fn start(&mut self, field: Field, len: usize) {
-        // A field without its whole value is not begun.
-        if self.len + 3 + len <= self.buffer.len() {
-            self.put(&[field as u8]);
-            self.put(&(len as u16).to_le_bytes());
-        } else {
-            self.buffer = std::mem::take(&mut self.buffer).split_at_mut(self.len).0;
+    #[inline]
+    fn field(&mut self, field: Field, value: &[u8]) {
+        let end = self.len + 3 + value.len();
+        match self.buffer.get_mut(self.len..end).and_then(<[u8]>::split_first_chunk_mut::<3>) {
+            Some((head, place)) => {
+                let [low, high] = (value.len() as u16).to_le_bytes();
+                *head = [field as u8, low, high];
+                place.copy_from_slice(value);
+                self.len = end;
+            }
+            // A field without its whole value is not begun, nor is any after it.
+            None => self.buffer = std::mem::take(&mut self.buffer).split_at_mut(self.len).0,
         }
     }
 

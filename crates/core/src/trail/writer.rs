@@ -2,7 +2,7 @@
 
 use super::Node;
 use crate::chain::{Checkpoint, Hash, NextKey, Signer, Tree, VerifyingKey, leaf_hash};
-use crate::record::{Body, Crash, Limits, Record, Segment, Text, Time, encode};
+use crate::record::{Body, Crash, Event, Limits, Record, Segment, Text, Time, encode, encode_event};
 
 /// Backward steps of the clock up to this many microseconds are levelled: processes that take the
 /// time before they queue an event come in another order.
@@ -180,6 +180,14 @@ impl Writer {
         self.line(body, out)
     }
 
+    /// The same for an event, which is only looked at.
+    pub fn append_event(&mut self, time: Time, event: &Event, out: &mut Vec<u8>) -> (u64, Hash) {
+        self.advance(time, out);
+        self.count_line(out, |writer, seq, out| {
+            encode_event(seq, &writer.prev, writer.last, event, &writer.limits, out)
+        })
+    }
+
     /// What is due at that time.
     pub fn due(&self, now: Time) -> Due {
         let since = |then: Time| now.micros().saturating_sub(then.micros());
@@ -256,15 +264,21 @@ impl Writer {
     }
 
     fn line(&mut self, body: Body, out: &mut Vec<u8>) -> (u64, Hash) {
-        let record = Record { seq: self.tree.size() + 1, prev: self.prev, time: self.last, body };
-        let start = out.len();
-        encode(&record, &self.limits, out);
+        self.count_line(out, |writer, seq, out| {
+            let record = Record { seq, prev: writer.prev, time: writer.last, body };
+            encode(&record, &writer.limits, out)
+        })
+    }
+
+    fn count_line(&mut self, out: &mut Vec<u8>, write: impl FnOnce(&Self, u64, &mut Vec<u8>)) -> (u64, Hash) {
+        let (seq, start) = (self.tree.size() + 1, out.len());
+        write(self, seq, out);
         self.prev = leaf_hash(&out[start..]);
         self.tree.push(self.prev);
         out.push(b'\n');
         self.bytes += (out.len() - start) as u64;
         self.pending += 1;
-        (record.seq, self.prev)
+        (seq, self.prev)
     }
 }
 
