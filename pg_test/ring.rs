@@ -2,6 +2,8 @@
 
 #[pgrx::pg_schema]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use pgrx::prelude::*;
 
     use crate::pg::ring::{Head, Next, Share};
@@ -94,8 +96,9 @@ mod tests {
                     }
                 });
             }
-            let (mut place, mut taken) = (0, 0);
+            let (mut place, mut taken, began) = (0, 0, Instant::now());
             while taken < threads * each {
+                assert!(began.elapsed() < Duration::from_secs(60), "{taken} events came");
                 let Some(event) = take(ring, &mut place) else {
                     ring.durable(place);
                     std::thread::yield_now();

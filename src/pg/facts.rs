@@ -4,6 +4,7 @@
 //! PostgreSQL tells sessions of such changes by a queue of messages, which are put there after a change can be seen and
 //! before its transaction ends for its client. The number of the next message is thus the age of everything that was read.
 
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering, fence};
 
 use pgrx::pg_guard;
@@ -18,14 +19,8 @@ const WORDS: usize = 32;
 /// Words before the fact: how often the slot was written, twice; the message; what of whom; how many bytes.
 const HEAD: usize = 4;
 
-unsafe extern "C-unwind" {
-    #[cfg(any(feature = "pg15", feature = "pg16"))]
-    #[link_name = "SInvalShmemSize"]
-    fn queue_size() -> usize;
-    #[cfg(not(any(feature = "pg15", feature = "pg16")))]
-    #[link_name = "SharedInvalShmemSize"]
-    fn queue_size() -> usize;
-}
+/// PostgreSQL's function that tells the size of its queue; its name changed with version 18. Without it there are no facts.
+const QUEUE_SIZE: [&CStr; 2] = [c"SInvalShmemSize", c"SharedInvalShmemSize"];
 
 /// What PostgreSQL's queue begins with, in every version (sinvaladt.c).
 #[repr(C)]
@@ -73,13 +68,25 @@ impl PgSharedMemoryInitialization for Requested {
                 pg_sys::ShmemInitStruct(c"pgpci_facts".as_ptr(), size_of::<Slot>() * SLOTS, &raw mut found);
             std::ptr::write_bytes(place.cast::<Slot>(), 0, SLOTS);
             FACTS.store(place.cast(), Ordering::Relaxed);
-            #[allow(ffi_unwind_calls, reason = "adds numbers up, and raises nothing that they could")]
-            let size = queue_size();
+            let Some(size) = queue_size() else { return };
             let queue = pg_sys::ShmemInitStruct(c"shmInvalBuffer".as_ptr(), size, &raw mut found);
             // Made anew, it is nobody's queue: there are no facts then.
             QUEUE.store(if found { queue.cast() } else { std::ptr::null_mut() }, Ordering::Relaxed);
         }
     }
+}
+
+fn queue_size() -> Option<usize> {
+    // SAFETY: looks a name up.
+    let function = QUEUE_SIZE
+        .iter()
+        .map(|name| unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) })
+        .find(|function| !function.is_null())?;
+    // SAFETY: under either name it takes nothing and returns a Size.
+    let function: unsafe extern "C-unwind" fn() -> usize = unsafe { std::mem::transmute(function) };
+    #[allow(ffi_unwind_calls, reason = "adds numbers up, and raises nothing that they could")]
+    // SAFETY: in the postmaster, which knows its settings.
+    Some(unsafe { function() })
 }
 
 /// Registers the shared memory; called once, while the library is preloaded.

@@ -56,7 +56,7 @@ pub(super) struct Counter(pub(super) AtomicU64);
 /// What stands before the slots.
 #[repr(C)]
 pub struct Head {
-    pub(super) slots: u64,
+    slots: u64,
     head: Counter,
     tail: Counter,
     /// Claims below are of processes that are gone.
@@ -145,6 +145,12 @@ pub enum Next {
 }
 
 impl Head {
+    /// An empty ring of so many slots, of which nobody else knows yet.
+    pub(super) fn lay_out(&mut self, slots: u64) {
+        self.slots = self.chunks.lay_out(slots);
+        self.alarm.0 = AtomicU64::new(NEVER);
+    }
+
     /// The slot of a place that was claimed; some slot for any other.
     fn slot(&self, place: u64) -> *mut Slot {
         let index = self.chunks.index(place) as usize;

@@ -37,7 +37,7 @@ pub fn map(slots: u64) -> Option<*mut Head> {
             return None;
         }
         let head = address.cast::<Head>();
-        (*head).slots = (*head).chunks.lay_out(slots);
+        (*head).lay_out(slots);
         Some(head)
     }
 }
