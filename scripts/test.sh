@@ -88,7 +88,7 @@ unit_tests() {
 cluster_tests() {
     [ -f tests/cluster/requirements.txt ] || { echo "tests/cluster is not there"; return 1; }
     venv tests/cluster/requirements.txt && venv tests/kms/requirements.txt || return 1
-    .venv/bin/python -m pytest -q tests/cluster
+    .venv/bin/python -m pytest -q --durations=25 tests/cluster
 }
 
 run format cargo fmt --all --check
