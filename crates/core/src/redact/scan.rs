@@ -24,22 +24,30 @@ pub(super) fn next(text: &[u8], mut from: usize) -> Option<usize> {
         }
         from += 1;
     }
-    while let Some(window) = text.get(from - 2..).and_then(|rest| rest.first_chunk::<{ WIDTH + 2 }>()) {
-        // A loop without branches over fixed sizes: the compiler makes vector instructions of it.
-        let mut hits = [0u8; WIDTH];
-        for (i, hit) in hits.iter_mut().enumerate() {
-            *hit = ends(window[i], window[i + 1], window[i + 2]);
-        }
-        for (i, word) in hits.as_chunks::<8>().0.iter().enumerate() {
-            let word = u64::from_le_bytes(*word);
-            if word != 0 {
-                return Some(from + i * 8 + (word.trailing_zeros() / 8) as usize);
-            }
+    while let Some(window) = text.get(from - 2..).and_then(|rest| rest.first_chunk()) {
+        if let Some(i) = first_hit(window) {
+            return Some(from + i);
         }
         from += WIDTH;
     }
-    let tail = text.get(from - 2..)?.windows(3);
-    tail.enumerate().find(|(_, it)| ends(it[0], it[1], it[2]) != 0).map(|(i, _)| from + i)
+    // Statements are short: what is left over is looked at in one go as well. A zero ends nothing.
+    let rest = text.get(from - 2..)?;
+    let mut window = [0; WIDTH + 2];
+    window[..rest.len()].copy_from_slice(rest);
+    first_hit(&window).map(|i| from + i)
+}
+
+/// The first of the bytes behind the first two that ends something.
+#[inline(always)]
+fn first_hit(window: &[u8; WIDTH + 2]) -> Option<usize> {
+    // A loop without branches over fixed sizes: the compiler makes vector instructions of it.
+    let mut hits = [0u8; WIDTH];
+    for (i, hit) in hits.iter_mut().enumerate() {
+        *hit = ends(window[i], window[i + 1], window[i + 2]);
+    }
+    let words = hits.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+    let found = words.enumerate().find(|(_, word)| *word != 0);
+    found.map(|(i, word)| i * 8 + (word.trailing_zeros() / 8) as usize)
 }
 
 /// What a place is that [`next`] found.
