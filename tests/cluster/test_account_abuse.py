@@ -196,7 +196,7 @@ def test_two_who_change_one_role_take_turns(fresh_cluster):
         guess(one, "kate", times=6)
         results = []
         waiting = [
-            threading.Thread(target=lambda: results.append(one.execute("SELECT pci.set_account('kate', 'service')", user="ann"))),
+            threading.Thread(target=lambda: results.append(one.execute("SELECT pci.set_account('kate', 'vendor', valid_until => now() + interval '1 day')", user="ann"))),
             threading.Thread(target=lambda: results.append(one.execute("ALTER ROLE kate PASSWORD 'velvet-31-otter-lamp'"))),
         ]
         for thread in waiting:
@@ -208,7 +208,7 @@ def test_two_who_change_one_role_take_turns(fresh_cluster):
         thread.join()
     assert len(results) == 2
     until(lambda: is_written(one, "kate"), "written in the role")
-    assert account(one, "kate", "kind || is_locked || is_genuine") == "servicetruetrue"
+    assert account(one, "kate", "kind || is_locked || is_genuine") == "vendortruetrue"
     assert not wire.is_in(guess(one, "kate", password))
     assert "concurrently updated" not in one.log and "deadlock" not in one.log
 
