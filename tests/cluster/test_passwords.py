@@ -328,4 +328,5 @@ def test_roles_travel_with_a_dump_of_the_cluster(fresh_cluster):
     # Who restores into a cluster of its own has verifiers to restore.
     two.psql("\n".join(line for line in dump.splitlines() if line != "CREATE ROLE postgres;"))
     label = "SELECT label FROM pg_shseclabel WHERE provider = 'pgpci_account' AND objoid = 'kate'::regrole"
-    assert one.value(label) == two.value(label)
+    # What the first cluster's is now may be newer: its worker notes since when it knows the role.
+    assert f"'{two.value(label)}'" in dump and one.value(label)
