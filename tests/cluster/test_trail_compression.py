@@ -33,6 +33,7 @@ def test_closed_files_are_compressed(fresh_cluster):
     one = fresh_cluster("pgpci.audit_segment_size = 1", "pgpci.audit_checkpoint_interval = 1", "pgpci.audit_scope = all")
     one.execute(MANY % 6000)
     until(lambda: len(files(one, ".gz")) > 1 and len(files(one, ".jsonl")) == 1, "they are compressed")
+    until(lambda: one.value("SELECT last_seq FROM pci.audit_status") > 6000, "all is written")
     first = files(one, ".gz")[0]
     assert first.stat().st_mode & 0o777 == 0o600 and first.stat().st_size < 300_000
     assert not files(one, ".new")
