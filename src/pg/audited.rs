@@ -98,8 +98,8 @@ pub fn is_always_recorded_if_known(relation: pg_sys::Oid) -> Option<bool> {
     (of == Stamp::of(relation)).then_some(found)
 }
 
-/// What is remembered of a relation holds as long as this stays the same. No relation's is the default.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+/// What is remembered of a relation holds as long as this stays the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     relation: u32,
     generation: u64,

@@ -90,6 +90,14 @@ def test_no_room_left_during_reencryption(fresh_cluster, tmp_path_factory, crowd
         # The server is unharmed, and what needs no room goes on.
         one.execute(f"INSERT INTO payments VALUES (9, '{VISA_3}', 1)", user="full")
         assert one.value("SELECT pci.key_id(card) FROM payments WHERE id = 9") == key
+        if crowded is full_disk:
+            # A rotation that finds no room for its key changes nothing.
+            with pytest.raises(psycopg.Error, match="could not (extend|write)"):
+                for _ in range(500):
+                    key = one.value("SELECT pci.rotate_key('default')", user="cy")
+            check(one)
+            one.execute("UPDATE payments SET card = %s::text::pci.pan WHERE id = 9", (VISA_3,), user="full")
+            assert one.value("SELECT pci.key_id(card) FROM payments WHERE id = 9") == key
     one.execute("CALL pci.reencrypt('many', 'card')", user="cy")
     assert outdated(one) == 0
     check(one)

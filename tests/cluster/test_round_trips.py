@@ -26,7 +26,7 @@ def test_a_cold_reveal_takes_one_round_trip(aws_cluster, proxy):
     times = []
     for _ in range(5):
         one.restart()
-        # The client for KMS is set up at its first call: that is not what is measured.
+        # The helper opens its connection to KMS at its first call: that is not what is measured.
         one.execute(LOOK_UP, user="full")
         proxy.forget_calls()
         proxy.delay = WAY
